@@ -1,0 +1,1 @@
+"""Experiments: one file a task, run as `python -m experiments.NAME --flagfile=...`."""

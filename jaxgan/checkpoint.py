@@ -1,0 +1,176 @@
+"""Checkpoints: the whole state, written by Orbax in the background, taken up again exactly.
+
+A step is saved as two items: "gen_ema", all that sampling needs, and "state", the rest. Orbax
+writes to a temporary folder and renames it, so that a process killed at any moment leaves finished
+steps only; what it left unfinished is removed when the next manager opens the folder.
+"""
+
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxgan.state import GANState
+from jaxgan.types import PyTree, UserError
+
+
+def manager(directory: str | os.PathLike, *, max_to_keep: int = 3) -> ocp.CheckpointManager:
+    """Opens a folder of checkpoints, making it where there is none.
+
+    Args:
+      directory: the folder.
+      max_to_keep: how many of the newest steps stay.
+
+    Returns:
+      Orbax's manager: close it, or use it as a context manager, so that the last save finishes.
+    """
+    policies = ocp.checkpoint_managers
+    options = ocp.CheckpointManagerOptions(
+        preservation_policy=policies.LatestN(max_to_keep), cleanup_tmp_directories=True
+    )
+    return ocp.CheckpointManager(pathlib.Path(directory).resolve(), options=options)
+
+
+def save(manager: ocp.CheckpointManager, state: GANState) -> None:
+    """Starts to save a state under its step; waits only for the save before it.
+
+    The state may be donated as soon as this returns. A step that is saved already is left alone.
+
+    Args:
+      manager: from `manager`.
+      state: the state; its `step` names the checkpoint.
+    """
+    step = int(state.step)
+    if step in finished_steps(manager):
+        return
+    args = {name: ocp.args.PyTreeSave(item) for name, item in _items(state).items()}
+    manager.save(step, args=ocp.args.Composite(**args), force=True)
+
+
+def finished_steps(manager: ocp.CheckpointManager) -> list[int]:
+    """Lists the steps that were saved to the end, oldest first.
+
+    Args:
+      manager: from `manager`.
+
+    Returns:
+      Steps. A folder that merely looks like one (empty, half deleted) does not count.
+    """
+    return _finished_steps(pathlib.Path(manager.directory))
+
+
+def restore(manager: ocp.CheckpointManager, state: GANState) -> GANState:
+    """Restores the newest finished step.
+
+    Args:
+      manager: from `manager`.
+      state: a fresh state: its structure, shapes, dtypes and shardings are the ones wanted. It may
+        have been saved on any other number of devices.
+
+    Returns:
+      The state as it was saved, on the devices of the one passed in.
+
+    Raises:
+      FileNotFoundError: there is no finished step.
+      UserError: what was saved has another structure, shape or dtype; the message names leaves.
+    """
+    folder = _newest(pathlib.Path(manager.directory))
+    wanted = _items(state)
+    with _reader() as reader:
+        stored = reader.metadata(folder).item_metadata
+        for name, item in wanted.items():
+            _check_same(_leaves(stored[name].tree), _leaves(item), folder)
+        targets = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
+        args = {
+            name: ocp.args.PyTreeRestore(
+                item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target)
+            )
+            for name, target in targets.items()
+        }
+        restored = reader.restore(folder, args=ocp.args.Composite(**args))
+    return GANState(**restored["state"], gen_ema=restored["gen_ema"])
+
+
+def restore_generator(directory: str | os.PathLike) -> tuple[int, PyTree]:
+    """Restores the moving average of the generator alone, for sampling; reads nothing else.
+
+    Args:
+      directory: the folder of checkpoints.
+
+    Returns:
+      (step, variables of the generator as NumPy arrays).
+
+    Raises:
+      FileNotFoundError: there is no finished step.
+    """
+    folder = _newest(pathlib.Path(directory).resolve())
+    with _reader() as reader:
+        stored = reader.metadata(folder).item_metadata["gen_ema"].tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
+        args = ocp.args.Composite(gen_ema=ocp.args.PyTreeRestore(restore_args=as_numpy))
+        return int(folder.name), reader.restore(folder, args=args)["gen_ema"]
+
+
+def _items(state: GANState) -> dict[str, PyTree]:
+    """What a checkpoint holds, by item."""
+    rest = {name: getattr(state, name) for name in ("step", "gen", "disc", "extra")}
+    return {"state": rest, "gen_ema": state.gen_ema}
+
+
+def _reader() -> ocp.Checkpointer:
+    handlers = ocp.CompositeCheckpointHandler(
+        state=ocp.PyTreeCheckpointHandler(), gen_ema=ocp.PyTreeCheckpointHandler()
+    )
+    return ocp.Checkpointer(handlers)
+
+
+def _finished_steps(directory: pathlib.Path) -> list[int]:
+    """Orbax counts any folder named by a number; only a committed one with both items is whole."""
+    if not directory.is_dir():
+        return []
+    return sorted(
+        int(folder.name)
+        for folder in directory.iterdir()
+        if folder.name.isdecimal()
+        and (folder / "_CHECKPOINT_METADATA").is_file()
+        and all((folder / item / "_METADATA").is_file() for item in ("state", "gen_ema"))
+    )
+
+
+def _newest(directory: pathlib.Path) -> pathlib.Path:
+    """The folder of the newest finished step."""
+    steps = _finished_steps(directory)
+    if not steps:
+        raise FileNotFoundError(f"no checkpoint in {directory}")
+    return directory / str(steps[-1])
+
+
+def _leaves(tree: PyTree) -> dict[str, Any]:
+    """Leaves by their dotted path, the same for a tuple of ours and the list Orbax stored it as."""
+
+    def part(key: Any) -> str:
+        return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
+
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {".".join(map(part, path)): leaf for path, leaf in flat}
+
+
+def _check_same(stored: dict[str, Any], wanted: dict[str, Any], folder: pathlib.Path) -> None:
+    """Refuses to restore into something else: Orbax would cast and pad without a word."""
+
+    def form(leaves: dict[str, Any], name: str) -> str:
+        leaf = leaves.get(name)
+        return "nothing" if leaf is None else f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
+
+    names = sorted({*stored, *wanted})
+    different = [name for name in names if form(stored, name) != form(wanted, name)]
+    if not different:
+        return
+    shown = "; ".join(
+        f"{name} is {form(stored, name)} there, {form(wanted, name)} here" for name in different[:5]
+    )
+    more = f" and {len(different) - 5} more" if len(different) > 5 else ""
+    raise UserError(f"{folder} was saved by another model: {shown}{more}; use another workdir")

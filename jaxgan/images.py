@@ -1,0 +1,77 @@
+"""Images: value ranges, grids, and PNG files."""
+
+import os
+import pathlib
+
+import chex
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgan.types import Array
+
+
+def from_uint8(images: Array) -> Array:
+    """Maps bytes to the range that networks see.
+
+    Args:
+      images: [...] uint8.
+
+    Returns:
+      [...] float32 in [-1, 1].
+    """
+    chex.assert_type(images, np.uint8)
+    return jnp.asarray(images, jnp.float32) / 127.5 - 1.0
+
+
+def to_uint8(images: Array | np.ndarray) -> np.ndarray:
+    """Maps what networks make back to bytes, clipped and rounded; exact inverse of `from_uint8`.
+
+    Args:
+      images: [...] float in [-1, 1].
+
+    Returns:
+      [...] uint8, on the host.
+    """
+    values = np.asarray(images, np.float32)
+    return np.clip(np.rint((values + 1.0) * 127.5), 0, 255).astype(np.uint8)
+
+
+def grid(images: np.ndarray, *, columns: int = 0, pad: int = 2, fill: int = 255) -> np.ndarray:
+    """Lays images out row by row in one picture.
+
+    Args:
+      images: [N, H, W, C] uint8.
+      columns: images in a row; 0 for the squarest picture.
+      pad: pixels between images and around them.
+      fill: value of those pixels, and of places left over.
+
+    Returns:
+      [rows * (H + pad) + pad, columns * (W + pad) + pad, C] uint8.
+    """
+    chex.assert_rank(images, 4)
+    num, height, width, channels = images.shape
+    columns = columns or int(np.ceil(np.sqrt(num)))
+    rows = -(-num // columns)
+    cells = np.full((rows * columns, height + pad, width + pad, channels), fill, np.uint8)
+    cells[:num, pad:, pad:] = images
+    cells = cells.reshape(rows, columns, height + pad, width + pad, channels)
+    picture = cells.transpose(0, 2, 1, 3, 4).reshape(rows * (height + pad), -1, channels)
+    return np.pad(picture, ((0, pad), (0, pad), (0, 0)), constant_values=fill)
+
+
+def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Writes one image as a PNG file; a reader never sees half of one.
+
+    Args:
+      path: where; its folder exists.
+      image: [H, W, C] uint8, with 1 (grey), 3 (RGB) or 4 (RGBA) channels.
+    """
+    from PIL import Image  # slow to import, and only those who write files need it
+
+    chex.assert_rank(image, 3)
+    chex.assert_type(image, np.uint8)
+    path = pathlib.Path(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    pixels = image[..., 0] if image.shape[-1] == 1 else image
+    Image.fromarray(pixels).save(unfinished, format="PNG", optimize=True)
+    unfinished.replace(path)

@@ -1,0 +1,275 @@
+"""The training loop, and the hooks that watch it: guard, log, samples, checkpoints, interruptions.
+
+A hook is `(step, state, metrics) -> None`, called after every step has been *dispatched*. Metrics
+are arrays still being computed: a hook that reads those of the step before, as the ones here do,
+never stalls the device. The state is donated to the next step: a hook that keeps it must copy it.
+"""
+
+import datetime
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import tqdm
+
+from jaxgan import checkpoint
+from jaxgan.state import GANState, StepFn
+from jaxgan.types import Batch, Key, Metrics, UserError
+
+Hook = Callable[[int, GANState, Metrics], None]
+
+
+class Diverged(UserError):
+    """A player, or its loss, is no longer finite."""
+
+    exit_code = 1
+
+
+class Interrupted(Exception):
+    """A signal asked training to stop.
+
+    Attributes:
+      signum: the signal.
+      state: the state after the last whole step.
+    """
+
+    def __init__(self, signum: int, state: GANState):
+        """Keeps what is needed to save and exit."""
+        super().__init__(signal.Signals(signum).name)
+        self.signum, self.state = signum, state
+
+
+def fit(
+    step: StepFn,
+    state: GANState,
+    batches: Iterable[Batch],
+    *,
+    key: Key,
+    num_steps: int,
+    hooks: Sequence[Hook] = (),
+) -> GANState:
+    """Trains until `state.step` is `num_steps`.
+
+    Args:
+      step: a compiled training step that counts `state.step`, as `steps.train_step` does.
+      state: where to start from; donated.
+      batches: one batch a step, beginning with that of `state.step`.
+      key: the run's key, the same at every start of the same run.
+      num_steps: the step to stop at, counted from the start of the run.
+      hooks: called after each step, in order, with the number of steps taken.
+
+    Returns:
+      The state at `num_steps`.
+    """
+    for number, batch in zip(range(int(state.step) + 1, num_steps + 1), batches, strict=False):
+        state, metrics = step(key, state, batch)
+        for hook in hooks:
+            hook(number, state, metrics)
+    return state
+
+
+class Guard:
+    """Stops a run in which a player is no longer finite, one step late so as not to stall it."""
+
+    def __init__(self):
+        """Starts with nothing to look at."""
+        self._pending: tuple[int, Metrics] | None = None
+
+    def __call__(self, step: int, state: GANState, metrics: Metrics) -> None:
+        """Looks at the step before, and remembers this one."""
+        self.flush()
+        self._pending = step, {k: v for k, v in metrics.items() if k.endswith("/finite")}
+
+    def flush(self) -> None:
+        """Waits for the step remembered and looks at it; nothing is saved before this.
+
+        Raises:
+          Diverged: a player has NaN or infinity in it.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        step, flags = pending
+        names = {"gen/finite": "generator", "disc/finite": "discriminator"}
+        broken = [names.get(name, name) for name, finite in flags.items() if not bool(finite)]
+        if broken:
+            raise Diverged(
+                f"step {step}: NaN or infinity in the {' and the '.join(broken)}; stopped, and not "
+                "saved. Lower the learning rates, or add a penalty, and use another workdir"
+            )
+
+
+class Log:
+    """Writes metrics every so many steps: to the run directory, and to the person watching."""
+
+    def __init__(
+        self,
+        write: Callable[[int, Mapping[str, float]], None],
+        *,
+        every: int,
+        start: int,
+        num_steps: int,
+        batch_size: int,
+    ):
+        """Begins to count time.
+
+        Args:
+          write: takes (step, values by name), as `RunDir.log` does.
+          every: steps between lines.
+          start: the step training goes on from.
+          num_steps: the step it ends at.
+          batch_size: images a step, over all devices.
+        """
+        self._write, self._every, self._batch_size = write, every, batch_size
+        self._last, self._num_steps = start, num_steps
+        self._time = 0.0  # set after the first step, so that rates leave its compilation out
+        self._pending: tuple[int, Metrics] | None = None
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm.tqdm(total=num_steps, initial=start, unit="step", dynamic_ncols=True)
+
+    def __call__(self, step: int, state: GANState, metrics: Metrics) -> None:
+        """Writes what was due at the step before; keeps this step's metrics if they are due."""
+        self.flush()
+        if not self._time:
+            self._last, self._time = step, time.perf_counter()
+        if self._bar is not None:
+            self._bar.update()
+        if step % self._every == 0 or step == self._num_steps:
+            self._pending = step, metrics
+
+    def flush(self) -> None:
+        """Writes what is due."""
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        step, metrics = pending
+        values = {
+            name: float(np.asarray(value))
+            for name, value in metrics.items()
+            if not name.endswith("/finite")
+        }
+        now = time.perf_counter()
+        images = (step - self._last) * self._batch_size
+        rate = images / (now - self._time) if images else np.nan
+        self._last, self._time = step, now
+        self._write(step, {**values, "images_per_second": rate})
+        self._show(step, values, rate)
+
+    def close(self) -> None:
+        """Writes what is due and ends the progress bar."""
+        self.flush()
+        if self._bar is not None:
+            self._bar.close()
+
+    def _show(self, step: int, values: Mapping[str, float], rate: float) -> None:
+        losses = {name: f"{v:.3f}" for name, v in values.items() if name.endswith("/loss")}
+        if self._bar is not None:
+            self._bar.set_postfix({**losses, "images/s": f"{rate:.0f}"}, refresh=False)
+            return
+        words = [f"step {step}/{self._num_steps}", *(f"{k} {v}" for k, v in losses.items())]
+        if np.isfinite(rate):
+            left = round((self._num_steps - step) * self._batch_size / rate)
+            words += [f"{rate:.0f} images/s", f"{datetime.timedelta(seconds=left)} left"]
+        print("  ".join(words), flush=True)
+
+
+def sample_every(every: int, num_steps: int, save: Callable[[int, GANState], object]) -> Hook:
+    """Makes a hook that saves samples at every so many steps and at the last.
+
+    Args:
+      every: steps.
+      num_steps: the last step.
+      save: takes (step, state); it reads the state before it returns.
+
+    Returns:
+      The hook.
+    """
+
+    def hook(step: int, state: GANState, metrics: Metrics) -> None:
+        del metrics
+        if step % every == 0 or step == num_steps:
+            save(step, state)
+
+    return hook
+
+
+def save_every(
+    every: int, num_steps: int, manager: ocp.CheckpointManager, flush: Callable[[], None]
+) -> Hook:
+    """Makes a hook that saves a checkpoint at every so many steps and at the last.
+
+    Args:
+      every: steps.
+      num_steps: the last step.
+      manager: from `checkpoint.manager`.
+      flush: called before each save (`Guard.flush`): it raises where the state is not worth saving.
+
+    Returns:
+      The hook.
+    """
+
+    def hook(step: int, state: GANState, metrics: Metrics) -> None:
+        del metrics
+        if step % every == 0 or step == num_steps:
+            flush()
+            checkpoint.save(manager, state)
+
+    return hook
+
+
+class Interrupts:
+    """Turns SIGTERM and Ctrl-C into `Interrupted` after the step under way; the second one kills.
+
+    A context manager that is also a hook; the handlers before it come back when it ends.
+    """
+
+    def __init__(self):
+        """Has seen no signal yet."""
+        self.signum = 0
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Interrupts":
+        """Installs the handlers."""
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            self._before[signum] = signal.signal(signum, self._receive)
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """Puts the handlers of before back."""
+        for signum, handler in self._before.items():
+            signal.signal(signum, handler)  # pyright: ignore[reportArgumentType]
+
+    def __call__(self, step: int, state: GANState, metrics: Metrics) -> None:
+        """Raises `Interrupted` if a signal has come."""
+        del step, metrics
+        if self.signum:
+            raise Interrupted(self.signum, state)
+
+    def _receive(self, signum: int, frame: object) -> None:
+        del frame
+        if self.signum:  # asked twice: at once, and the last checkpoint is what there is
+            signal.signal(signum, signal.SIG_DFL)
+            signal.raise_signal(signum)
+        self.signum = signum
+        print(
+            f"{signal.Signals(signum).name}: saving after this step; again to exit at once",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def count(tree: object) -> int:
+    """Counts the numbers in a pytree.
+
+    Args:
+      tree: pytree of arrays or of their shapes.
+
+    Returns:
+      How many, over all leaves.
+    """
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))

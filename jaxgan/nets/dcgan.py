@@ -1,0 +1,216 @@
+"""DCGAN: a generator of transposed convolutions and its mirror image, at 28, 32 or 64 pixels.
+
+See "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks"
+by Radford et al. (https://arxiv.org/abs/1511.06434).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import chex
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxgan.nets import layers
+from jaxgan.types import Array, UserError
+
+# Image size -> side of the first feature map and how often it doubles.
+SIZES = {8: (4, 1), 16: (4, 2), 28: (7, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
+_INIT = nn.initializers.normal(0.02)  # of the paper, section 3
+
+
+class Generator(nn.Module):
+    """Maps latents to images.
+
+    A dense layer makes the first feature map (7x7 for 28 pixels, else 4x4); transposed convolutions
+    of stride 2 double it until it has the size of the image. Every layer but the last is
+    normalised and activated; the last ends in tanh.
+
+    Attributes:
+      image_size: pixels a side, one of SIZES.
+      channels: of the image.
+      width: feature maps of the last hidden layer; each doubling before it has twice as many.
+      features: feature maps of each hidden layer from the dense one on, in place of `width`. Where
+        there are more than doublings, the first ones are at stride 1.
+      kernel: side of the kernels.
+      norm: "batch", "group", "layer" or "none".
+      momentum: of the running batch statistics.
+      slope: of the leaky ReLU; 0 is ReLU.
+      num_classes: 0, or the number of labels that the images are conditioned on.
+      axis_name: the mapped axis that batch statistics are averaged over, under `pmap`.
+      dtype: of the computation; parameters, statistics and the image are float32.
+    """
+
+    image_size: int = 28
+    channels: int = 1
+    width: int = 64
+    features: Sequence[int] = ()
+    kernel: int = 4
+    norm: str = "batch"
+    momentum: float = 0.9
+    slope: float = 0.0
+    num_classes: int = 0
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, z: Array, label: Array | None = None, *, train: bool) -> Array:
+        """Generates images.
+
+        Args:
+          z: [B, Z] latents.
+          label: [B] int32 in [0, num_classes); None where not conditional.
+          train: normalises with the batch's own statistics and records them.
+
+        Returns:
+          [B, image_size, image_size, channels] float32 in [-1, 1].
+        """
+        chex.assert_rank(z, 2)
+        start, doublings = geometry(self.image_size)
+        features = self.features or widths(self.width, doublings)[::-1]
+        if self.num_classes:
+            embed = nn.Embed(
+                self.num_classes, z.shape[-1], embedding_init=nn.initializers.normal(1.0)
+            )
+            z = jnp.concatenate([z, embed(_required(label))], axis=-1)
+        bias = self.norm == "none"
+
+        x = nn.Dense(
+            start * start * features[0], use_bias=bias, kernel_init=_INIT, dtype=self.dtype
+        )(z)
+        x = x.reshape(-1, start, start, features[0])  # [B, 7, 7, 128]
+        x = _norm(self, x, train)
+        extra = len(features) - doublings
+        for i, width in enumerate(features[1:]):
+            x = layers.ConvTranspose(
+                width,
+                self.kernel,
+                strides=1 if i < extra else 2,
+                use_bias=bias,
+                kernel_init=_INIT,
+                dtype=self.dtype,
+            )(x)
+            x = _norm(self, x, train)  # [B, 14, 14, 64]
+        x = layers.ConvTranspose(
+            self.channels, self.kernel, strides=2, kernel_init=_INIT, dtype=self.dtype
+        )(x)
+        return jnp.tanh(x.astype(jnp.float32))  # [B, 28, 28, 1]
+
+
+class Discriminator(nn.Module):
+    """Maps images to logits, one an image.
+
+    Convolutions of stride 2 halve the image down to the first feature map of `Generator`; a dense
+    layer makes the logit. The first convolution is never normalised.
+
+    Attributes:
+      width: feature maps of the first layer; each halving doubles them.
+      features: feature maps of each layer, in place of `width`.
+      kernel: side of the kernels.
+      norm: "batch", "group", "layer" or "none"; not "batch" with a gradient penalty.
+      momentum: of the running batch statistics.
+      slope: of the leaky ReLU.
+      dropout: share of activations dropped after each layer in training.
+      num_classes: 0, or the number of labels; the logit then gains the inner product of the
+        features and the label's embedding ("cGANs with Projection Discriminator" by Miyato and
+        Koyama, https://arxiv.org/abs/1802.05637).
+      axis_name: the mapped axis that batch statistics are averaged over, under `pmap`.
+      dtype: of the computation; parameters, statistics and the logit are float32.
+    """
+
+    width: int = 64
+    features: Sequence[int] = ()
+    kernel: int = 4
+    norm: str = "batch"
+    momentum: float = 0.9
+    slope: float = 0.2
+    dropout: float = 0.0
+    num_classes: int = 0
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, label: Array | None = None, *, train: bool) -> Array:
+        """Judges images.
+
+        Args:
+          x: [B, H, W, C] in [-1, 1], square, of one of SIZES.
+          label: [B] int32 in [0, num_classes); None where not conditional.
+          train: normalises with the batch's own statistics and records them; drops out.
+
+        Returns:
+          [B] float32, higher for what looks real.
+        """
+        chex.assert_rank(x, 4)
+        _, halvings = geometry(x.shape[1])
+        features = self.features or widths(self.width, halvings)
+        for i, width in enumerate(features):
+            first = i == 0
+            x = layers.Conv(
+                width,
+                self.kernel,
+                strides=2 if i < halvings else 1,
+                use_bias=first or self.norm == "none",
+                kernel_init=_INIT,
+                dtype=self.dtype,
+            )(x)
+            x = nn.leaky_relu(x, self.slope) if first else _norm(self, x, train)
+            if self.dropout:
+                x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = x.reshape(x.shape[0], -1)  # [B, 7 * 7 * 128]
+        logits = nn.Dense(1, kernel_init=_INIT, dtype=self.dtype)(x)[:, 0].astype(jnp.float32)
+        if self.num_classes:
+            embedded = nn.Embed(self.num_classes, x.shape[-1], embedding_init=_INIT)(
+                _required(label)
+            )
+            logits = logits + jnp.sum(embedded * x.astype(jnp.float32), axis=-1)
+        return logits
+
+
+def geometry(image_size: int) -> tuple[int, int]:
+    """Side of the first feature map, and how often it doubles to reach the image's.
+
+    Args:
+      image_size: pixels a side.
+
+    Returns:
+      (side, doublings).
+
+    Raises:
+      UserError: no DCGAN of that size is defined.
+    """
+    if image_size not in SIZES:
+        raise UserError(f"image_size {image_size} is not one of {', '.join(map(str, SIZES))}")
+    return SIZES[image_size]
+
+
+def widths(width: int, num: int) -> tuple[int, ...]:
+    """Feature maps from the layer nearest the image inwards: `width`, doubled each time.
+
+    Args:
+      width: of the first.
+      num: how many layers.
+
+    Returns:
+      (width, 2 width, 4 width, ...).
+    """
+    return tuple(width * 2**i for i in range(num))
+
+
+def _norm(net: Generator | Discriminator, x: Array, train: bool) -> Array:
+    """Normalises and activates a hidden layer of either player."""
+    return layers.Norm(
+        net.norm,
+        momentum=net.momentum,
+        num_groups=math.gcd(32, x.shape[-1]),
+        axis_name=net.axis_name,
+        dtype=net.dtype,
+        slope=net.slope,
+    )(x, train)
+
+
+def _required(label: Array | None) -> Array:
+    if label is None:
+        raise UserError("a network with num_classes > 0 needs labels; pass label [B]")
+    return label

@@ -1,0 +1,188 @@
+"""Many devices: the only file that says device, mesh, pmap or process."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxgan.state import GANState, StepFn
+from jaxgan.types import Batch, Key, Metrics, PyTree, UserError
+
+AXIS = "data"
+RESIDENT = "data"  # the entry of a batch that holds a whole dataset: the same on every device
+
+
+def initialize(*, cpu_devices: int = 0) -> None:
+    """Prepares the process; call it before anything touches a device.
+
+    Args:
+      cpu_devices: trains on this many fake CPU devices, for trying; 0 uses the devices there are.
+
+    Raises:
+      UserError: devices are in use already, and are not that many.
+    """
+    if not cpu_devices:
+        return
+    # Collectives block their thread: with fewer threads than this, steps in flight wait for each
+    # other for ever on jax 0.10 and 0.11.
+    os.environ.setdefault("PJRT_NPROC", str(max(2 * cpu_devices, os.cpu_count() or 1)))
+    try:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", cpu_devices)
+    except RuntimeError:
+        pass  # devices exist already; whether they are right is checked below
+    if jax.device_count() != cpu_devices or jax.default_backend() != "cpu":
+        raise UserError(
+            f"cpu_devices {cpu_devices} asked for after JAX started {jax.device_count()} "
+            f"{jax.default_backend()} devices; ask before the first array is made"
+        )
+
+
+def make_mesh(devices: Any = None) -> Mesh:
+    """Makes a mesh with one axis, "data", over which batches are split.
+
+    Args:
+      devices: sequence of devices; all of them by default.
+
+    Returns:
+      The mesh.
+    """
+    return Mesh(np.array(jax.devices() if devices is None else devices), (AXIS,))
+
+
+def check_batch_size(batch_size: int, num_devices: int) -> None:
+    """Refuses a batch that cannot be split evenly.
+
+    Args:
+      batch_size: examples in the global batch.
+      num_devices: devices it is split over.
+
+    Raises:
+      UserError: the remainder is not 0; the message names the nearest sizes that work.
+    """
+    if batch_size % num_devices:
+        below = batch_size // num_devices * num_devices
+        near = f"{below} or {below + num_devices}" if below else f"{num_devices}"
+        raise UserError(
+            f"batch_size {batch_size} does not divide over {num_devices} devices; try {near}"
+        )
+
+
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Puts a copy of every leaf on every device of the mesh.
+
+    Args:
+      tree: pytree of arrays, the same in every process.
+      mesh: the mesh.
+
+    Returns:
+      The tree on the devices; leaves that were there already are not copied.
+    """
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def shard_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, PyTree]:
+    """Splits a batch over the devices of the mesh, along its first axis.
+
+    Args:
+      batch: arrays [B, ...], this process's rows of the global batch; an entry "data" (a dataset
+        that stays on the devices, see `data.pipeline`) is replicated instead.
+      mesh: the mesh.
+
+    Returns:
+      The same entries as global arrays on the devices.
+
+    Raises:
+      UserError: the batch does not divide over the devices.
+    """
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+
+    def split(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and leaf.sharding == sharding:
+            return leaf
+        check_batch_size(leaf.shape[0] * jax.process_count(), mesh.size)
+        return jax.make_array_from_process_local_data(sharding, np.asarray(leaf))
+
+    return {
+        name: replicate(value, mesh) if name == RESIDENT else jax.tree.map(split, value)
+        for name, value in batch.items()
+    }
+
+
+def jit_step(step: StepFn, mesh: Mesh) -> StepFn:
+    """Compiles a step over a mesh in the global view: it is written as for one device.
+
+    Args:
+      step: `(key, state, batch) -> (state, metrics)`, without an axis name.
+      mesh: the mesh.
+
+    Returns:
+      The compiled step. It takes NumPy batches too, and donates the state: the one passed in cannot
+      be used again.
+    """
+    compiled = jax.jit(step, donate_argnums=1, out_shardings=NamedSharding(mesh, PartitionSpec()))
+    return _placed(compiled, mesh)
+
+
+def pmap_step(step: StepFn, axis_name: str = AXIS, *, mesh: Mesh | None = None) -> StepFn:
+    """Compiles a step in the per-device view, with `pmap`.
+
+    State and key have no replica axis: checkpoints, averages and samples are the same pytrees as
+    under `jit_step`.
+
+    Args:
+      step: `(key, state, batch) -> (state, metrics)`, built with the same `axis_name`. What it
+        returns must be equal on all devices; a step that forgets to average lets them drift apart
+        silently.
+      axis_name: name of the mapped axis.
+      mesh: the devices; all of them by default.
+
+    Returns:
+      The compiled step, called with global batches exactly as `jit_step`'s; it donates the state.
+    """
+    mesh = mesh or make_mesh()
+    num = len(mesh.local_devices)
+
+    def mapped(
+        key: Key, state: GANState, batch: Batch, resident: PyTree
+    ) -> tuple[GANState, Metrics]:
+        return step(key, state, {**batch, **resident})
+
+    compiled = jax.pmap(
+        mapped,
+        axis_name=axis_name,
+        in_axes=(None, None, 0, None),
+        out_axes=None,  # pyright: ignore[reportArgumentType]
+        devices=list(mesh.devices.flat),
+        donate_argnums=1,
+    )
+
+    def run(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+        resident = {name: replicate(v, mesh) for name, v in batch.items() if name == RESIDENT}
+        rows = {name: v for name, v in batch.items() if name != RESIDENT}
+        for value in jax.tree.leaves(rows):
+            check_batch_size(value.shape[0], num)
+        split = jax.tree.map(lambda v: v.reshape(num, v.shape[0] // num, *v.shape[1:]), rows)
+        return compiled(key, _replicated(state, mesh), split, resident)
+
+    return run
+
+
+def _placed(compiled: Callable, mesh: Mesh) -> StepFn:
+    """Puts state and batch where they belong before the compiled step sees them."""
+
+    def run(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+        return compiled(key, _replicated(state, mesh), shard_batch(batch, mesh))
+
+    return run
+
+
+def _replicated(state: GANState, mesh: Mesh) -> GANState:
+    """The state on every device; from the second step on it is there already."""
+    sharding = getattr(state.step, "sharding", None)
+    if sharding == NamedSharding(mesh, PartitionSpec()):
+        return state
+    return replicate(state, mesh)

@@ -1,0 +1,215 @@
+"""The run directory: who holds it, which settings it was made with, and its logs.
+
+config.json     what was asked, every setting resolved
+run.flags       the same, as a flagfile
+metrics.jsonl   one JSON object a logged step
+tensorboard/    the same scalars, and the sample grids, as event files
+samples/        step_00001000.png, ...
+checkpoints/    see `checkpoint`
+.lock           held while a process trains here
+"""
+
+import dataclasses
+import fcntl
+import json
+import os
+import pathlib
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+from jaxgan import __version__, cli, images
+from jaxgan.types import UserError
+
+
+class RunDir:
+    """A run directory, held by this process until `close`; use it as a context manager."""
+
+    def __init__(self, path: str | os.PathLike, config: Any, *, experiment: str, data: Mapping):
+        """Takes the directory, making it where there is none.
+
+        Args:
+          path: where.
+          config: dataclass with fields from `cli.field`.
+          experiment: module that the config belongs to ("experiments.mnist").
+          data: what is to be remembered of the training data: "fingerprint", and more.
+
+        Raises:
+          UserError: the path is no directory, cannot be written, is held by another process, or
+            holds a run with other settings.
+        """
+        self.path = pathlib.Path(path).expanduser().resolve()
+        self._lock = _take(self.path)
+        try:
+            self._record(config, experiment, data)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._events: SummaryWriter | None = None
+
+    @property
+    def checkpoints(self) -> pathlib.Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    def start_logs(self, step: int) -> None:
+        """Opens the logs after a step: what a killed run logged beyond its checkpoint is dropped.
+
+        Args:
+          step: the step that training goes on from.
+        """
+        log = self.path / "metrics.jsonl"
+        if log.exists():
+            _replace(log, "".join(line for line in _lines(log) if json.loads(line)["step"] <= step))
+        self._events = SummaryWriter(
+            str(self.path / "tensorboard"), purge_step=step + 1 if step else None
+        )
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends one line of metrics.
+
+        Args:
+          step: the step they belong to.
+          values: numbers by name; those that are not finite ("not measured") are left out.
+        """
+        values = {name: value for name, value in values.items() if np.isfinite(value)}
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        assert self._events is not None, "start_logs comes first"
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+
+    def save_samples(self, step: int, picture: np.ndarray) -> pathlib.Path:
+        """Writes a grid of samples as a PNG file and as an event.
+
+        Args:
+          step: the step they belong to.
+          picture: [H, W, C] uint8.
+
+        Returns:
+          The path of the PNG file.
+        """
+        folder = self.path / "samples"
+        folder.mkdir(exist_ok=True)
+        path = folder / f"step_{step:08d}.png"
+        images.save_png(path, picture)
+        if self._events is not None:
+            self._events.add_image("samples", picture, step, dataformats="HWC")
+        return path
+
+    def close(self) -> None:
+        """Writes out the logs and lets the directory go."""
+        if self._events is not None:
+            self._events.close()
+        os.close(self._lock)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.close()
+
+    def _record(self, config: Any, experiment: str, data: Mapping) -> None:
+        """Writes the settings down; refuses a directory that holds others."""
+        values = dataclasses.asdict(config)
+        record = {
+            "experiment": experiment,
+            "jaxgan": __version__,
+            "data": dict(data),
+            "config": values,
+        }
+        stored = read_config(self.path) if (self.path / "config.json").exists() else None
+        if stored:
+            fixed = [f.name for f in dataclasses.fields(config) if not f.metadata["changeable"]]
+            _check_same(stored, record, fixed, self.path)
+        elif any(self.path.glob("checkpoints/[0-9]*")):
+            raise UserError(
+                f"{self.path} holds checkpoints without config.json; use another workdir"
+            )
+        _replace(self.path / "config.json", json.dumps(record, indent=2) + "\n")
+        _replace(self.path / "run.flags", cli.as_flags(config))
+
+
+def read_config(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads what a run was made with.
+
+    Args:
+      path: its run directory.
+
+    Returns:
+      {"experiment", "jaxgan", "data": {"fingerprint", ...}, "config": {setting: value}}.
+
+    Raises:
+      UserError: there is no run, or its record cannot be read.
+    """
+    file = pathlib.Path(path) / "config.json"
+    try:
+        record = json.loads(file.read_text())
+        if isinstance(record["config"], dict) and isinstance(record["data"]["fingerprint"], str):
+            return {**record, "experiment": str(record["experiment"])}
+    except FileNotFoundError as error:
+        raise UserError(f"{path} holds no run: there is no config.json in it") from error
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise UserError(
+        f"{file} is not the record of a run; mend it from run.flags or use another workdir"
+    )
+
+
+def _take(path: pathlib.Path) -> int:
+    """Makes the directory and locks it; the system lets go of the lock when the process ends."""
+    if path.exists() and not path.is_dir():
+        raise UserError(f"workdir {path} is a file; give a directory")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise UserError(f"workdir {path} cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.read(lock, 200).decode(errors="replace").strip() or "another process"
+        os.close(lock)
+        raise UserError(
+            f"workdir {path} is in use by {holder}; wait for it to end or use another workdir"
+        ) from error
+    os.ftruncate(lock, 0)
+    os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    return lock
+
+
+def _check_same(stored: dict, record: dict, fixed: list[str], path: pathlib.Path) -> None:
+    """Names the settings of which a run was made with other values."""
+    if stored["experiment"] != record["experiment"]:
+        raise UserError(f"{path} holds a run of {stored['experiment']}; use another workdir")
+    then, now = stored["config"], record["config"]
+    different = [
+        f"{name} is {then.get(name, 'unset')} there, {now[name]} here"
+        for name in fixed
+        if then.get(name) != now[name]
+    ]
+    if stored["data"]["fingerprint"] != record["data"]["fingerprint"] and not different:
+        different = ["the training data have changed"]
+    if different:
+        raise UserError(
+            f"{path} holds a run with other settings: {'; '.join(different[:6])}; "
+            "use another workdir, or the settings in its run.flags"
+        )
+
+
+def _lines(log: pathlib.Path) -> list[str]:
+    """The whole lines of a log; a killed process may have left half of one at the end."""
+    return [line for line in log.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with unfinished.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)

@@ -1,0 +1,114 @@
+"""Ways to combine steps; all take and return `(key, state, batch) -> (state, metrics)`."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxgan.state import GANState, Player, StepFn
+from jaxgan.types import Array, Batch, Key, Metrics
+
+
+def chain(*steps: StepFn) -> StepFn:
+    """Runs steps one after the other, each with a key of its own.
+
+    Args:
+      *steps: at least one step.
+
+    Returns:
+      A step that returns the last state and everybody's metrics; a later metric replaces an
+      earlier one of the same name.
+    """
+
+    def chained(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+        metrics: Metrics = {}
+        for step, step_key in zip(steps, jax.random.split(key, len(steps)), strict=True):
+            state, new = step(step_key, state, batch)
+            metrics = {**metrics, **new}
+        return state, metrics
+
+    return chained
+
+
+def repeat(step: StepFn, n: int) -> StepFn:
+    """Runs a step n times on the same batch, each time with another key.
+
+    Args:
+      step: the step.
+      n: how often, at least 1.
+
+    Returns:
+      A step that returns the last repetition's metrics.
+    """
+    return chain(*[step] * n)
+
+
+def every(n: int, step: StepFn) -> StepFn:
+    """Runs a step when `state.step` is a multiple of n, and leaves the state alone otherwise.
+
+    Args:
+      n: the period, in steps.
+      step: the step.
+
+    Returns:
+      A step; where the inner one did not run, its metrics are NaN ("not measured", which logs leave
+      out).
+    """
+
+    def skip(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+        _, metrics = jax.eval_shape(step, key, state, batch)
+        return state, jax.tree.map(lambda m: jnp.full(m.shape, jnp.nan, m.dtype), metrics)
+
+    def periodic(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+        return jax.lax.cond(state.step % n == 0, step, skip, key, state, batch)
+
+    return periodic
+
+
+def on_batch(prepare: Callable[[Batch], Batch], step: StepFn) -> StepFn:
+    """Transforms the batch before a step sees it, inside the compiled program.
+
+    Args:
+      prepare: pure function of the batch (bytes to floats, gathering by index, cropping).
+      step: the step.
+
+    Returns:
+      A step.
+    """
+
+    def prepared(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+        return step(key, state, prepare(batch))
+
+    return prepared
+
+
+def train_step(*steps: StepFn) -> StepFn:
+    """Makes a whole training step: folds the step counter into the key, chains, checks, counts.
+
+    The key passed in is the run's and never changes: randomness is a function of (key, step), so
+    that nothing random needs saving. The metrics "gen/finite" and "disc/finite" say whether the
+    player's parameters, statistics and loss are free of NaN and infinity after the step.
+
+    Args:
+      *steps: the steps that make one training step, in order.
+
+    Returns:
+      A step that increases `state.step` by one.
+    """
+    chained = chain(*steps)
+
+    def whole(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+        state, metrics = chained(jax.random.fold_in(key, state.step), state, batch)
+        finite = {
+            f"{name}/finite": _finite(player, metrics.get(f"{name}/loss", jnp.zeros(())))
+            for name, player in (("gen", state.gen), ("disc", state.disc))
+        }
+        return state.replace(step=state.step + 1), {**metrics, **finite}
+
+    return whole
+
+
+def _finite(player: Player, loss: Array) -> Array:
+    """[] bool: no NaN and no infinity in a player and its loss."""
+    leaves = jax.tree.leaves((player.params, player.stats, loss))
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()

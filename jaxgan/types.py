@@ -1,0 +1,51 @@
+"""Names shared by every file: arrays, keys, batches, critics, and the error a person is shown."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import jax
+
+Array = jax.Array
+Key = jax.Array
+PyTree = Any
+Batch = Mapping[str, Array]  # {"image": [B, H, W, C] float32 in [-1, 1], "label": [B] int32, ...}
+Metrics = dict[str, Array]  # {"player/quantity": []}
+Critic = Callable[[Array], Array]  # inputs [B, ...] -> logits [B] or [B, h, w]
+Penalty = Callable[[Key, Critic, Array, Array], Array]  # key, critic, real, fake -> [B]
+Augment = Callable[[Key, Array], Array]  # key, images [B, H, W, C] -> images [B, H, W, C]
+
+T = TypeVar("T")
+
+
+class UserError(ValueError):
+    """A mistake in what a person asked for: the message is the one line they are shown.
+
+    It names the value received and what to do instead. `cli.main` prints it without a traceback.
+
+    Attributes:
+      exit_code: of the process that it ends.
+    """
+
+    exit_code = 2
+
+
+def lookup(table: Mapping[str, T], name: str, what: str) -> T:
+    """Returns `table[name]`, or raises an error that names the nearest valid names.
+
+    Args:
+      table: the valid names and what they stand for.
+      name: the name asked for.
+      what: what the name is a name of ("loss", "dataset"), for the message.
+
+    Returns:
+      The entry of the table.
+
+    Raises:
+      UserError: the name is not in the table.
+    """
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(name, table, n=1)
+    hint = f'; did you mean "{near[0]}"?' if near else ""
+    raise UserError(f'{what} "{name}" is not one of {", ".join(table)}{hint}')

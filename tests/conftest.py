@@ -1,0 +1,38 @@
+"""Tests run on eight fake CPU devices; rank promotion raises, and warnings are errors."""
+
+import os
+import pathlib
+
+import pytest
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ["PJRT_NPROC"] = "32"  # fewer threads dead-lock eight fake devices on jax 0.10 and 0.11
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_cpu_collective_call_warn_stuck_timeout_seconds=10"
+    + " --xla_cpu_collective_call_terminate_timeout_seconds=60"
+)
+_CACHE = pathlib.Path(__file__).parent.parent / ".jax_cache"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))  # children of tests inherit it
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+import jax  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+    """Warnings are errors, but for those that other packages raise about themselves."""
+    config.addinivalue_line("filterwarnings", "error")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> pathlib.Path:
+    """The folder of real datasets, where there is one (JAXGAN_DATA, or ../shared/data)."""
+    default = pathlib.Path(__file__).parents[2] / "shared" / "data"
+    folder = pathlib.Path(os.environ.get("JAXGAN_DATA", default))
+    if not (folder / "mnist").is_dir():
+        pytest.skip("needs the real datasets: set JAXGAN_DATA to a folder that holds mnist/")
+    return folder
