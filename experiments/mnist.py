@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgan import cli, data, ema, experiment, parallel, penalties, sample, state, steps
+from jaxgan import cli, data, ema, experiment, penalties, sample, state, steps
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.nets import dcgan
 from jaxgan.state import GANState
@@ -38,6 +38,12 @@ class Config(experiment.RunConfig):
     disc_norm: str = cli.field("none", "D's norm.", choices=("batch", "group", "layer", "none"))
     gen_slope: float = cli.field(0.0, "Slope of G's leaky ReLU; 0 is ReLU.", minimum=0)
     bn_momentum: float = cli.field(0.9, "Momentum of batch statistics.", minimum=0, below=1)
+
+    compute_dtype: str = cli.field(
+        "float32",
+        "Number format of the networks' computation; parameters, losses and penalties are float32.",
+        choices=("float32", "bfloat16"),
+    )
 
     loss: str = cli.field("relativistic", "Adversarial loss.", choices=tuple(ADVERSARIAL))
     penalty: str = cli.field(
@@ -81,6 +87,7 @@ def players(config: Config, *, num_classes: int) -> tuple[dcgan.Generator, dcgan
         "momentum": config.bn_momentum,
         "num_classes": num_classes if config.conditional else 0,
         "axis_name": config.axis_name,
+        "dtype": jnp.dtype(config.compute_dtype),
     }
     gen = dcgan.Generator(
         image_size=config.image_size,
@@ -98,7 +105,7 @@ def players(config: Config, *, num_classes: int) -> tuple[dcgan.Generator, dcgan
 
 def run(config: Config) -> GANState | None:
     """Trains; returns the final state, or None after a dry run."""
-    parallel.initialize(cpu_devices=config.cpu_devices)
+    experiment.initialize(config)
     source = data.load(
         config.dataset,
         data_dir=config.data_dir,

@@ -7,6 +7,7 @@ steps only; what it left unfinished is removed when the next manager opens the f
 
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -15,6 +16,8 @@ import orbax.checkpoint as ocp
 
 from jaxgan.state import GANState
 from jaxgan.types import PyTree, UserError
+
+ITEMS = ("state", "gen_ema")
 
 
 def manager(directory: str | os.PathLike, *, max_to_keep: int = 3) -> ocp.CheckpointManager:
@@ -27,11 +30,13 @@ def manager(directory: str | os.PathLike, *, max_to_keep: int = 3) -> ocp.Checkp
     Returns:
       Orbax's manager: close it, or use it as a context manager, so that the last save finishes.
     """
+    directory = pathlib.Path(directory).resolve()
+    _move_strangers(directory)
     policies = ocp.checkpoint_managers
     options = ocp.CheckpointManagerOptions(
         preservation_policy=policies.LatestN(max_to_keep), cleanup_tmp_directories=True
     )
-    return ocp.CheckpointManager(pathlib.Path(directory).resolve(), options=options)
+    return ocp.CheckpointManager(directory, options=options)
 
 
 def save(manager: ocp.CheckpointManager, state: GANState) -> None:
@@ -106,12 +111,13 @@ def restore_generator(directory: str | os.PathLike) -> tuple[int, PyTree]:
     Raises:
       FileNotFoundError: there is no finished step.
     """
-    folder = _newest(pathlib.Path(directory).resolve())
-    with _reader() as reader:
-        stored = reader.metadata(folder).item_metadata["gen_ema"].tree
+    folder = _newest(pathlib.Path(directory).resolve(), items=("gen_ema",))
+    # The item by itself: through the whole step's reader, Orbax opens every array of "state" too.
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        stored = reader.metadata(folder / "gen_ema").item_metadata.tree
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
-        args = ocp.args.Composite(gen_ema=ocp.args.PyTreeRestore(restore_args=as_numpy))
-        return int(folder.name), reader.restore(folder, args=args)["gen_ema"]
+        args = ocp.args.PyTreeRestore(restore_args=as_numpy)
+        return int(folder.name), reader.restore(folder / "gen_ema", args=args)
 
 
 def _items(state: GANState) -> dict[str, PyTree]:
@@ -127,8 +133,16 @@ def _reader() -> ocp.Checkpointer:
     return ocp.Checkpointer(handlers)
 
 
-def _finished_steps(directory: pathlib.Path) -> list[int]:
-    """Orbax counts any folder named by a number; only a committed one with both items is whole."""
+def _move_strangers(directory: pathlib.Path) -> None:
+    """Renames what only looks like a step: Orbax would count it, and refuse to save over it."""
+    finished = _finished_steps(directory)
+    for folder in directory.iterdir() if directory.is_dir() else ():
+        if folder.name.isdecimal() and int(folder.name) not in finished:
+            folder.rename(folder.with_name(f"{folder.name}.unfinished.{os.getpid()}"))
+
+
+def _finished_steps(directory: pathlib.Path, items: Sequence[str] = ITEMS) -> list[int]:
+    """Orbax counts any folder named by a number; only a committed one with its items is whole."""
     if not directory.is_dir():
         return []
     return sorted(
@@ -136,13 +150,13 @@ def _finished_steps(directory: pathlib.Path) -> list[int]:
         for folder in directory.iterdir()
         if folder.name.isdecimal()
         and (folder / "_CHECKPOINT_METADATA").is_file()
-        and all((folder / item / "_METADATA").is_file() for item in ("state", "gen_ema"))
+        and all((folder / item / "_METADATA").is_file() for item in items)
     )
 
 
-def _newest(directory: pathlib.Path) -> pathlib.Path:
+def _newest(directory: pathlib.Path, items: Sequence[str] = ITEMS) -> pathlib.Path:
     """The folder of the newest finished step."""
-    steps = _finished_steps(directory)
+    steps = _finished_steps(directory, items)
     if not steps:
         raise FileNotFoundError(f"no checkpoint in {directory}")
     return directory / str(steps[-1])

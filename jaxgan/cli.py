@@ -7,6 +7,7 @@ config built in Python is held to the same bounds as one from flags.
 
 import dataclasses
 import difflib
+import itertools
 import math
 import os
 import pathlib
@@ -144,9 +145,11 @@ def _problem(value: Any, spec: dataclasses.Field) -> str:
 
 def _parse(argv: list[str]) -> list[str]:
     """Parses flags, refusing what absl would pass over in silence."""
-    for argument in argv[1:]:
-        if argument.lstrip("-").startswith("flagfile=") and argument.startswith("-"):
-            _check_flagfile(pathlib.Path(argument.split("=", 1)[1]).expanduser(), ())
+    for argument, following in itertools.pairwise([*argv[1:], ""]):
+        name, equals, value = argument.lstrip("-").partition("=")
+        path = value if equals else following  # `--flagfile=PATH` or `--flagfile PATH`
+        if argument.startswith("-") and name == "flagfile" and path:
+            _check_flagfile(pathlib.Path(path).expanduser(), ())
     try:
         rest = flags.FLAGS(argv, known_only=False)
     except flags.Error as error:

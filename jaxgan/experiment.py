@@ -1,12 +1,13 @@
 """What every experiment shares: its common flags, and the way from a config to a finished run."""
 
+import contextlib
 import dataclasses
 import importlib
 import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import jax
@@ -50,18 +51,56 @@ class RunConfig:
     log_every: int = cli.field(50, "Steps between logged metrics.", minimum=1, changeable=True)
     sample_every: int = cli.field(500, "Steps between sample grids.", minimum=1, changeable=True)
     save_every: int = cli.field(500, "Steps between checkpoints.", minimum=1, changeable=True)
+    steps_per_call: int = cli.field(
+        1,
+        "Steps run in one launch; more than 1 helps small nets on accelerators, not on CPU.",
+        minimum=1,
+        changeable=True,
+    )
+    compilation_cache: str = cli.field(
+        "~/.cache/jaxgan",
+        "Directory of compiled programs, for a faster second start; empty for none.",
+        changeable=True,
+    )
+    keep_memory: bool = cli.field(
+        True,
+        "On CPU, keeps freed memory for the next step: faster, never smaller.",
+        changeable=True,
+    )
     dry_run: bool = cli.field(
         False, "Prints settings, sizes, devices and memory, and exits.", changeable=True
     )
 
     def __post_init__(self):
-        """Checks every field."""
+        """Checks every field, and that launches end where something is due."""
         cli.check(self)
+        for name in ("num_steps", "log_every", "sample_every", "save_every"):
+            if getattr(self, name) % self.steps_per_call:
+                raise UserError(
+                    f"--steps_per_call={self.steps_per_call} does not divide "
+                    f"--{name}={getattr(self, name)}"
+                )
 
     @property
     def axis_name(self) -> str | None:
         """The mapped axis that steps and norms average over; None in the global view."""
         return parallel.AXIS if self.parallel == "pmap" else None
+
+
+def initialize(config: RunConfig) -> None:
+    """Prepares the process for a run; call it before anything touches a device.
+
+    Args:
+      config: its flags.
+
+    Raises:
+      UserError: the devices asked for cannot be made.
+    """
+    parallel.initialize(
+        cpu_devices=config.cpu_devices,
+        compilation_cache=config.compilation_cache,
+        keep_memory=config.keep_memory,
+    )
 
 
 def train(
@@ -113,6 +152,10 @@ def train(
         if checkpoint.finished_steps(manager):
             state = checkpoint.restore(manager, state)
         start = int(state.step)
+        if start % config.steps_per_call:
+            raise UserError(
+                f"--steps_per_call={config.steps_per_call} does not divide step {start}"
+            )
         if start >= config.num_steps:
             print(f"finished: {run.path} is at step {start}, asked for {config.num_steps}")
             return state
@@ -132,26 +175,34 @@ def train(
             num_steps=config.num_steps,
             batch_size=config.batch_size,
         )
+
+        def flush() -> None:
+            guard.flush()
+            log.flush()  # a run killed right after a checkpoint has logged up to it
+
         hooks = (
             guard,
             log,
             loop.sample_every(config.sample_every, config.num_steps, save_samples),
-            loop.save_every(config.save_every, config.num_steps, manager, guard.flush),
+            loop.save_every(config.save_every, config.num_steps, manager, flush),
             interrupts,
         )
         try:
-            state = loop.fit(
-                _compiled(step, config, mesh),
-                state,
-                _batches(source, config, start, mesh),
-                key=train_key,
-                num_steps=config.num_steps,
-                hooks=hooks,
-            )
+            with contextlib.closing(_batches(source, config, start, mesh)) as batches:
+                state = loop.fit(
+                    _compiled(step, config, mesh),
+                    state,
+                    batches,
+                    key=train_key,
+                    num_steps=config.num_steps,
+                    hooks=hooks,
+                    steps_per_call=config.steps_per_call,
+                )
         except loop.Interrupted as stop:
             guard.flush()
             checkpoint.save(manager, stop.state)
             manager.wait_until_finished()
+            log.flush()
             print(
                 f"{stop}: saved step {int(stop.state.step)}; the same command resumes", flush=True
             )
@@ -188,6 +239,8 @@ def load_run(workdir: str | os.PathLike) -> tuple[Any, Any, int]:
 
 
 def _compiled(step: StepFn, config: RunConfig, mesh: parallel.Mesh) -> StepFn:
+    if config.steps_per_call > 1:
+        step = steps.fused(step, config.steps_per_call)
     if config.parallel == "pmap":
         return parallel.pmap_step(step, mesh=mesh)
     return parallel.jit_step(step, mesh)
@@ -195,8 +248,8 @@ def _compiled(step: StepFn, config: RunConfig, mesh: parallel.Mesh) -> StepFn:
 
 def _batches(
     source: Source, config: RunConfig, start: int, mesh: parallel.Mesh
-) -> Iterator[Mapping[str, Any]]:
-    """Batches from a step on; a dataset that is to stay on the devices is put there once."""
+) -> Generator[Mapping[str, Any], None, None]:
+    """What each call of the step takes; a resident dataset goes to the devices once."""
     batches = pipeline.batches(
         source,
         batch_size=config.batch_size,
@@ -206,12 +259,16 @@ def _batches(
         process_count=jax.process_count(),
     )
     resident = None
-    for batch in batches:
-        if parallel.RESIDENT in batch:
-            if resident is None:
-                resident = parallel.replicate(batch[parallel.RESIDENT], mesh)
-            batch = {**batch, parallel.RESIDENT: resident}
-        yield batch
+    with contextlib.closing(batches):
+        while True:
+            launch = [dict(next(batches)) for _ in range(config.steps_per_call)]
+            data = [batch.pop(parallel.RESIDENT, None) for batch in launch][0]
+            if data is not None and resident is None:
+                resident = {parallel.RESIDENT: parallel.replicate(data, mesh)}
+            rows = launch[0]
+            if config.steps_per_call > 1:
+                rows = {name: np.stack([b[name] for b in launch], axis=1) for name in rows}
+            yield {**rows, **(resident or {})}
 
 
 def _describe(

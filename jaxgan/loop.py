@@ -51,6 +51,7 @@ def fit(
     key: Key,
     num_steps: int,
     hooks: Sequence[Hook] = (),
+    steps_per_call: int = 1,
 ) -> GANState:
     """Trains until `state.step` is `num_steps`.
 
@@ -60,12 +61,14 @@ def fit(
       batches: one batch a step, beginning with that of `state.step`.
       key: the run's key, the same at every start of the same run.
       num_steps: the step to stop at, counted from the start of the run.
-      hooks: called after each step, in order, with the number of steps taken.
+      hooks: called after each call of `step`, in order, with the number of steps taken.
+      steps_per_call: how many steps one call takes (`steps.fused`); divides what is left to do.
 
     Returns:
       The state at `num_steps`.
     """
-    for number, batch in zip(range(int(state.step) + 1, num_steps + 1), batches, strict=False):
+    numbers = range(int(state.step) + steps_per_call, num_steps + 1, steps_per_call)
+    for number, batch in zip(numbers, batches, strict=False):
         state, metrics = step(key, state, batch)
         for hook in hooks:
             hook(number, state, metrics)
@@ -138,7 +141,7 @@ class Log:
         if not self._time:
             self._last, self._time = step, time.perf_counter()
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(step - self._bar.n)
         if step % self._every == 0 or step == self._num_steps:
             self._pending = step, metrics
 

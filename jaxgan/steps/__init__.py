@@ -7,7 +7,7 @@ from jaxgan.steps.adversarial import (
     gen_step,
     simultaneous_step,
 )
-from jaxgan.steps.combine import chain, every, on_batch, repeat, train_step
+from jaxgan.steps.combine import chain, every, fused, on_batch, repeat, train_step
 
 __all__ = [
     "alternating_step",
@@ -15,6 +15,7 @@ __all__ = [
     "disc_step",
     "ema_step",
     "every",
+    "fused",
     "gen_step",
     "on_batch",
     "repeat",

@@ -65,6 +65,35 @@ def every(n: int, step: StepFn) -> StepFn:
     return periodic
 
 
+def fused(step: StepFn, n: int) -> StepFn:
+    """Runs n training steps, each on a batch of its own, in one `lax.scan`: one launch, no host.
+
+    Args:
+      step: a step made by `train_step` (the key of each follows from `state.step`).
+      n: how many.
+
+    Returns:
+      A step whose batch holds n batches side by side, leaves [B, n, ...], so that its first axis is
+      split over devices as ever; the entry "data", a dataset that stays on the device, is passed on
+      as it is. Metrics are the last step's; "player/finite" are true if they were at every step.
+    """
+
+    def launch(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+        resident = {name: value for name, value in batch.items() if name == "data"}
+        rows = {name: jnp.moveaxis(x, 1, 0) for name, x in batch.items() if name != "data"}
+
+        def body(state: GANState, row: Batch) -> tuple[GANState, Metrics]:
+            return step(key, state, {**row, **resident})
+
+        state, metrics = jax.lax.scan(body, state, rows, length=n)
+        return state, {
+            name: values.all() if name.endswith("/finite") else values[-1]
+            for name, values in metrics.items()
+        }
+
+    return launch
+
+
 def on_batch(prepare: Callable[[Batch], Batch], step: StepFn) -> StepFn:
     """Transforms the batch before a step sees it, inside the compiled program.
 

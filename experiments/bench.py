@@ -1,0 +1,217 @@
+"""How fast a training step is here, and how soon a run starts.
+
+    python -m experiments.bench                          # the whole table
+    python -m experiments.bench --model=dcgan28 --r1=10  # one row
+    python -m experiments.bench --model=dcgan28 --devices=1,2,4
+
+Prints one JSON line a row. Each row runs in two processes of its own: the first with an empty
+compilation cache, for the compile time and the first start; the second with what the first one
+left, for the second start, the step times and the peak memory. Compare numbers only if taken in
+turn on the same idle machine.
+
+Models: dcgan28 is G: Dense(64 -> 7x7x2w), two transposed convolutions 4x4 of stride 2, batch norm
+and ReLU; D: its mirror, batch norm on all but the first layer (none with R1). dcgan64 likewise with
+Dense(128 -> 4x4x8w), four of them, and three channels. Adam for both; non-saturating loss.
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgan import cli, parallel, penalties, state, steps
+from jaxgan.losses import ADVERSARIAL
+from jaxgan.nets import dcgan
+from jaxgan.state import GANState, StepFn
+from jaxgan.types import Key, UserError
+
+MODELS = {"dcgan28": (28, 1, 64, 128, 64), "dcgan64": (64, 3, 128, 64, 32)}
+"""Image size, channels, latent, and the batch and width of the table."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One row; an empty model means every row of the table."""
+
+    model: str = cli.field("", "Model to time; empty for the whole table.", choices=("", *MODELS))
+    batch_size: int = cli.field(0, "Images a step; 0 for the table's.", minimum=0)
+    width: int = cli.field(0, "Width w of both networks; 0 for the table's.", minimum=0)
+    r1: float = cli.field(0.0, "Weight gamma of R1; 0 for none.", minimum=0)
+    update: str = cli.field("simultaneous", "Update rule.", choices=("simultaneous", "alternating"))
+    compute_dtype: str = cli.field(
+        "float32", "Number format of the computation.", choices=("float32", "bfloat16")
+    )
+    devices: str = cli.field("", "Devices to sweep over, such as 1,2,4; empty for all at once.")
+    steps: int = cli.field(30, "Steps timed.", minimum=3)
+    isolate: bool = cli.field(True, "Runs each row in processes of its own.")
+
+    def __post_init__(self):
+        """Checks every field."""
+        cli.check(self)
+
+
+def run(config: Config) -> None:
+    """Prints the rows."""
+    for row in _rows(config):
+        result = _in_two_processes(row) if config.isolate else measure(row)
+        print(json.dumps(result), flush=True)
+
+
+def build(config: Config) -> tuple[StepFn, Any, dict[str, np.ndarray]]:
+    """The step of a row, its initialiser (key -> state), and a batch."""
+    size, channels, latent_dim, _, _ = MODELS[config.model]
+    dtype = jnp.dtype(config.compute_dtype)
+    gen = dcgan.Generator(image_size=size, channels=channels, width=config.width, dtype=dtype)
+    disc = dcgan.Discriminator(
+        width=config.width, norm="none" if config.r1 else "batch", dtype=dtype
+    )
+    tx = optax.adam(2e-4, b1=0.5, b2=0.999)
+    penalty = penalties.weighted(penalties.r1, config.r1) if config.r1 else None
+    builder = {"simultaneous": steps.simultaneous_step, "alternating": steps.alternating_step}
+    step = builder[config.update](
+        gen, disc, tx, tx, ADVERSARIAL["nonsaturating"], latent_dim=latent_dim, penalty=penalty
+    )
+
+    def init(key: Key) -> GANState:
+        z, x = jnp.zeros((1, latent_dim)), jnp.zeros((1, size, size, channels))
+        return state.init_state(
+            state.init_player(gen.init(key, z, train=False), tx),
+            state.init_player(disc.init(key, x, train=False), tx),
+        )
+
+    shape = (config.batch_size, size, size, channels)
+    images = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    return steps.train_step(step), init, {"image": images}
+
+
+def measure(config: Config) -> dict[str, Any]:
+    """Times one row in this process; returns what its JSON line says."""
+    mesh = parallel.make_mesh()
+    step, init, batch = build(config)
+    compiled = parallel.jit_step(step, mesh)
+    key = jax.random.key(0)
+    now = parallel.replicate(jax.jit(init)(key), mesh)
+    batch = parallel.shard_batch(batch, mesh)
+
+    begin = time.perf_counter()
+    program = jax.jit(step, donate_argnums=1).lower(key, now, batch).compile()
+    compile_seconds = time.perf_counter() - begin
+    now, _ = jax.block_until_ready(compiled(key, now, batch))
+    start_seconds = time.time() - _process_started()
+    times = []
+    for _ in range(config.steps):
+        begin = time.perf_counter()
+        now, _ = jax.block_until_ready(compiled(key, now, batch))
+        times.append(time.perf_counter() - begin)
+    median = float(np.median(times))
+
+    flops = float((program.cost_analysis() or {}).get("flops", 0.0))
+    rate = matmul_rate(config.compute_dtype)
+    row = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("isolate", "devices")}
+    return row | {
+        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+        "devices": mesh.size,
+        "ms": round(1e3 * median, 2),
+        "ms_min": round(1e3 * min(times), 2),
+        "images_per_s": round(config.batch_size / median, 1),
+        "compile_s": round(compile_seconds, 2),
+        "start_s": round(start_seconds, 2),
+        "peak_mib": round(peak_memory() / 2**20),
+        "gflop": round(flops / 1e9, 2),
+        "matmul_gflop_per_s": round(rate / 1e9),
+        "share_of_matmul": round(flops / median / rate / mesh.size, 3),
+    }
+
+
+def matmul_rate(dtype: str, size: int = 2048) -> float:
+    """Measures FLOP/s of a square matrix product on one device: the ceiling to compare with."""
+    a = jnp.ones((size, size), jnp.dtype(dtype))
+    product = jax.jit(lambda a: a @ a)
+    jax.block_until_ready(product(a))
+    times = []
+    for _ in range(10):
+        begin = time.perf_counter()
+        jax.block_until_ready(product(a))
+        times.append(time.perf_counter() - begin)
+    return 2 * size**3 / min(times)
+
+
+def peak_memory() -> int:
+    """Bytes: the accelerator's peak where it tells, else the process's."""
+    stats = jax.devices()[0].memory_stats() or {}
+    return stats.get("peak_bytes_in_use", 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def _rows(config: Config) -> list[Config]:
+    """The rows asked for, every number filled in."""
+    table = [config]
+    if not config.model:
+        table = [
+            dataclasses.replace(config, model=model, update=update, r1=r1, compute_dtype=dtype)
+            for model, (update, r1), dtype in itertools.product(
+                MODELS,
+                (("simultaneous", 0.0), ("alternating", 0.0), ("alternating", 10.0)),
+                ("float32", "bfloat16"),
+            )
+        ]
+    return [
+        dataclasses.replace(
+            row,
+            batch_size=row.batch_size or MODELS[row.model][3],
+            width=row.width or MODELS[row.model][4],
+            devices=devices,
+        )
+        for row in table
+        for devices in (row.devices.split(",") if row.devices else [""])
+    ]
+
+
+def _in_two_processes(row: Config) -> dict[str, Any]:
+    """Runs a row twice, the second time with the first one's compilation cache."""
+    environment = dict(os.environ)
+    if row.devices:
+        if not row.devices.isdecimal() or not int(row.devices):
+            raise UserError(f"--devices={row.devices} is not a list of numbers such as 1,2,4")
+        count = int(row.devices)
+        environment |= {"JAX_NUM_CPU_DEVICES": row.devices, "PJRT_NPROC": str(max(2 * count, 2))}
+        environment |= {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(count)))}
+    lines = cli.as_flags(dataclasses.replace(row, isolate=False, devices="")).split()
+    with tempfile.TemporaryDirectory() as cache:
+        environment["JAX_COMPILATION_CACHE_DIR"] = cache
+        environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        environment["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+        first, second = (_child(lines, environment) for _ in range(2))
+    starts = {"first_start_s": first["start_s"], "second_start_s": second.pop("start_s")}
+    return second | {"compile_s": first["compile_s"]} | starts
+
+
+def _child(lines: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "experiments.bench", *lines]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise UserError(f"{' '.join(command)} ended with exit code {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _process_started() -> float:
+    """When this process began, in seconds since the epoch: imports count as part of a start."""
+    ticks = int(open("/proc/self/stat").read().rpartition(")")[2].split()[19])
+    with open("/proc/stat") as file:
+        booted = next(int(line.split()[1]) for line in file if line.startswith("btime"))
+    return booted + ticks / os.sysconf("SC_CLK_TCK")
+
+
+if __name__ == "__main__":
+    cli.main(Config, run)

@@ -1,0 +1,19 @@
+"""Where real examples come from.
+
+A *source* is anything with `__len__` and `__getitem__`: an int gives one example, an array of ints
+a whole batch, both as a dict of NumPy arrays, `"image"` uint8 [H, W, C] and, where there are
+labels, `"label"` int32. It also says its `name`, `image_shape` (H, W, C), `num_classes` (0 without
+labels) and `fingerprint`, a short digest of its content that is saved beside a run, so that changed
+data is noticed.
+
+To add a dataset, write `jaxgan/data/<name>.py` with a function that takes `data_dir` and `split`
+and returns a source. A set that fits in memory needs no class of its own: read the files and return
+`arrays.ArraySource({"image": ..., "label": ...}, name=..., num_classes=...)`. Then add one row to
+the table `LOADERS` in `registry.py`. Everything else follows: resizing, the order of the examples,
+the roads to the device, sharing between processes, resuming.
+
+Importing this package reads nothing and imports neither Pillow, scikit-learn, Grain nor
+TensorFlow Datasets: each is imported by the function that needs it.
+"""
+
+from jaxgan.data.registry import load as load

@@ -1,0 +1,226 @@
+"""Sources held in memory as arrays, and the reader of `.npz` files."""
+
+import hashlib
+import math
+import pathlib
+import zipfile
+from collections.abc import Mapping
+
+import numpy as np
+
+from jaxgan.data import pixels
+from jaxgan.types import UserError
+
+# A file is refused above this size: a larger set belongs in a folder of images, which is streamed.
+MAX_BYTES = 16 * 2**30
+# The key of each array in a file, most specific first ("x_train" is what Keras writes).
+IMAGE_KEYS = {"train": ("image", "images", "x_train", "x"), "test": ("test_image", "x_test")}
+LABEL_KEYS = {"train": ("label", "labels", "y_train", "y"), "test": ("test_label", "y_test")}
+
+
+class ArraySource:
+    """A dataset in memory: indexing with an int gives one example, with an array a whole batch."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], *, name: str, num_classes: int = 0):
+        """Checks that the arrays belong together.
+
+        Args:
+          arrays: `"image"` uint8 [N, H, W, C] and, where there are labels, `"label"` [N] in
+            [0, num_classes).
+          name: what the data is called in messages and in the run's configuration.
+          num_classes: number of classes, 0 without labels.
+
+        Raises:
+          UserError: empty, of unequal lengths, or a label outside its range.
+        """
+        image = arrays["image"]
+        if image.dtype != np.uint8 or image.ndim != 4:
+            raise UserError(
+                f"{name}: images are {image.dtype} {list(image.shape)}; need uint8 [N, H, W, C]"
+            )
+        if 0 in image.shape:
+            raise UserError(f"{name}: holds no images (shape {list(image.shape)})")
+        for key, array in arrays.items():
+            if len(array) != len(image):
+                raise UserError(
+                    f'{name}: {len(image)} images but {len(array)} of "{key}"; need one for each'
+                )
+        self.arrays = dict(arrays)
+        if "label" in arrays:
+            self.arrays["label"] = checked_labels(arrays["label"], num_classes, name)
+        self.name = name
+        self.num_classes = num_classes
+        self._fingerprint = ""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        return self.arrays["image"].shape[1:]
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the arrays' names, shapes and bytes."""
+        if not self._fingerprint:
+            self._fingerprint = self._digest()
+        return self._fingerprint
+
+    def _digest(self) -> str:
+        digest = hashlib.blake2b(digest_size=8)
+        for key in sorted(self.arrays):
+            array = np.ascontiguousarray(self.arrays[key])
+            digest.update(f"{key} {array.dtype} {array.shape} ".encode())
+            digest.update(array.data)
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.arrays["image"])
+
+    def __getitem__(self, index) -> dict[str, np.ndarray]:
+        return {key: array[index] for key, array in self.arrays.items()}
+
+
+def checked_labels(label: np.ndarray, num_classes: int, name: str) -> np.ndarray:
+    """Returns labels as int32 after checking their kind and range.
+
+    Args:
+      label: [N] integers.
+      num_classes: number of classes; every label must lie in [0, num_classes).
+      name: the file or dataset named in the message.
+
+    Returns:
+      [N] int32.
+
+    Raises:
+      UserError: one-hot or fractional labels, or one outside its range.
+    """
+    if label.ndim != 1 or label.dtype.kind not in "iu":
+        raise UserError(
+            f"{name}: labels are {label.dtype} {list(label.shape)}; need class numbers, ints [N]"
+            + (" (take argmax of one-hot labels)" if label.ndim == 2 else "")
+        )
+    wrong = np.flatnonzero((label < 0) | (label >= num_classes))
+    if wrong.size:
+        raise UserError(
+            f"{name}: label {label[wrong[0]]} of example {wrong[0]} is outside 0..{num_classes - 1}"
+            f" ({wrong.size} such labels)"
+        )
+    return label.astype(np.int32)
+
+
+def load_npz(path: str | pathlib.Path, *, split: str = "train") -> ArraySource:
+    """Reads a dataset from one `.npz` file, without pickle.
+
+    The images may be uint8, other integers in 0..255, or floats in [0, 1] or [-1, 1]. An array
+    `num_classes` gives the number of classes; without it that is the largest label plus one.
+
+    Args:
+      path: the file; see `IMAGE_KEYS` and `LABEL_KEYS` for the names of its arrays.
+      split: "train" or "test".
+
+    Returns:
+      The source.
+
+    Raises:
+      UserError: missing or unreadable file, no images in it, values or labels out of range.
+    """
+    path = pathlib.Path(path)
+    arrays = read_npz(path)
+    image_key = next((key for key in IMAGE_KEYS[split] if key in arrays), None)
+    if image_key is None:
+        raise UserError(
+            f"{path}: no array named {' or '.join(IMAGE_KEYS[split])} for split {split};"
+            f" found {', '.join(sorted(arrays)) or 'nothing'}"
+        )
+    images = {"image": pixels.as_uint8(arrays[image_key], str(path))}
+    label_key = next((key for key in LABEL_KEYS[split] if key in arrays), None)
+    if label_key is None:
+        return ArraySource(images, name=str(path))
+    label = arrays[label_key]
+    num_classes = _count_classes(arrays.get("num_classes"), label, path)
+    return ArraySource({**images, "label": label}, name=str(path), num_classes=num_classes)
+
+
+def _count_classes(stated: np.ndarray | None, label: np.ndarray, path: pathlib.Path) -> int:
+    if stated is not None:
+        if stated.size != 1 or stated.dtype.kind not in "iu" or stated.item() < 1:
+            raise UserError(f"{path}: num_classes must be one positive integer")
+        return int(stated.item())
+    if label.dtype.kind not in "iu" or label.size == 0:
+        return 1  # ArraySource says what is wrong with them
+    largest = int(label.max())
+    # A stray value would otherwise become the size of an embedding table.
+    if largest >= max(2, label.size):
+        raise UserError(
+            f"{path}: label {largest} among only {label.size} examples; correct it, or store the"
+            " number of classes as num_classes"
+        )
+    return largest + 1
+
+
+def read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads every array of an `.npz` file, trusting nothing it says of itself.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The arrays by name.
+
+    Raises:
+      UserError: the file is missing, is not an npz file, is damaged, holds pickled objects, or
+        claims more than it holds.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            _check_sizes(members, pathlib.Path(path))
+            return {info.filename[:-4]: _read_member(archive, info, path) for info in members}
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give the path of an .npz file") from None
+    except zipfile.BadZipFile as error:
+        raise UserError(f"{path}: not an npz file, or a damaged one ({error})") from None
+    except Exception as error:
+        # zipfile, zlib and numpy raise some fifteen kinds of error on damaged input.
+        raise UserError(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
+
+
+def _check_sizes(members: list[zipfile.ZipInfo], path: pathlib.Path) -> None:
+    total = sum(info.file_size for info in members)
+    if total > MAX_BYTES:
+        raise UserError(
+            f"{path}: claims {total / 2**30:.1f} GiB; at most {MAX_BYTES >> 30} GiB are read into"
+            " memory, so use a folder of images"
+        )
+    for info in members:
+        # Deflate reaches 1032:1 at most, so such a size is a lie, found before it is allocated.
+        if info.file_size > 1100 * info.compress_size + 1024:
+            raise UserError(f"{path}: {info.filename} claims more bytes than it can hold")
+
+
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path) -> np.ndarray:
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        if version == (1, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+        elif version == (2, 0):
+            shape, fortran, dtype = np.lib.format.read_array_header_2_0(member)
+        else:
+            raise UserError(f"{path}: {info.filename} has the unknown npy version {version}")
+        if dtype.kind not in "biuf":
+            raise UserError(
+                f"{path}: {info.filename} holds {dtype} values; only plain numbers are read"
+                " (pickled objects never)"
+            )
+        size = math.prod(shape) * dtype.itemsize
+        if size < 0 or size != info.file_size - member.tell():
+            raise UserError(
+                f"{path}: {info.filename} claims shape {list(shape)}, {size} bytes, but holds"
+                f" {info.file_size - member.tell()}"
+            )
+        # One byte more than there is: reaching the end makes zipfile compare the checksum.
+        data = member.read(size + 1)
+    if len(data) != size:
+        raise UserError(f"{path}: {info.filename} is truncated ({len(data)} of {size} bytes)")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

@@ -1,0 +1,243 @@
+"""A folder of image files, sub-folders as classes: in memory when small, streamed when large."""
+
+import concurrent.futures
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+from absl import logging
+
+from jaxgan.data import arrays, pixels
+from jaxgan.types import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
+# A folder below both limits is decoded once and kept.
+MEMORY_BYTES = 2**30
+MEMORY_FILES = 20_000
+# So many headers, evenly spread, tell the sizes and colours of a folder.
+SAMPLE = 2_000
+
+
+def load(
+    data_dir: str | os.PathLike, *, split: str = "train", image_size: int = 0, channels: int = 0
+) -> "arrays.ArraySource | FolderSource":
+    """Opens a folder of images: `folder/*.png`, or `folder/<class>/*.png` for labels.
+
+    A folder that holds nothing but folders `train` and `test` is taken for two splits. Hidden files
+    and those that are no images by their suffix are ignored. Unreadable ones are skipped with a
+    warning, up to 10 or 0.1 % of all.
+
+    Args:
+      data_dir: the folder.
+      split: "train" or "test"; a folder without splits is all "train".
+      image_size: side in pixels; 0 if all images are of one size, which they then keep.
+      channels: 1 or 3; 0 for 1 if all images are grey and 3 otherwise.
+
+    Returns:
+      The source.
+
+    Raises:
+      UserError: no such folder, no images, classes nested too deep, images of several sizes and no
+        `image_size`, or too many unreadable files.
+    """
+    root = _split_root(pathlib.Path(data_dir).expanduser(), split)
+    paths, classes = scan(root)
+    label = None
+    if classes:
+        number = {name: i for i, name in enumerate(classes)}
+        label = np.array([number[path.split("/")[0]] for path in paths], np.int32)
+        if len(classes) == 1:
+            logging.warning("%s: 1 class found (%s)", root, classes[0])
+    shape = _common_shape(root, paths, image_size, channels)
+    source = FolderSource(root, paths, label, image_shape=shape, num_classes=len(classes))
+    if len(paths) <= MEMORY_FILES and len(paths) * int(np.prod(shape)) <= MEMORY_BYTES:
+        return source.in_memory()
+    return source
+
+
+def _split_root(root: pathlib.Path, split: str) -> pathlib.Path:
+    if not root.exists():
+        raise UserError(f"{root}: no such folder; give a folder of images")
+    if not root.is_dir():
+        raise UserError(f"{root}: is a file; give a folder of images")
+    try:
+        names = {
+            entry.name for entry in os.scandir(root) if entry.name[0] != "." and entry.is_dir()
+        }
+    except OSError as error:
+        raise UserError(f"{root}: cannot be read ({error.strerror})") from None
+    if names == {"train", "test"}:
+        return root / split
+    if split == "test":
+        raise UserError(f"{root}: has no test split; put the images into folders train and test")
+    return root
+
+
+def scan(root: pathlib.Path) -> tuple[list[str], list[str]]:
+    """Lists the image files of a folder in an order that every machine agrees on.
+
+    Args:
+      root: the folder, at most two levels deep.
+
+    Returns:
+      The paths below `root` with "/" between parts, sorted, and the sorted names of the classes;
+      no classes when the images lie in `root` itself.
+
+    Raises:
+      UserError: no images, nested too deep, or images beside class folders.
+    """
+    paths = []
+    for folder, folders, files in os.walk(root, followlinks=True):
+        inside = pathlib.Path(folder).relative_to(root)
+        folders[:] = [] if len(inside.parts) > 1 else sorted(f for f in folders if f[0] not in "._")
+        for name in files:
+            if name[0] != "." and name.lower().endswith(SUFFIXES):
+                paths.append((inside / name).as_posix())
+    paths.sort()
+    deep = [path for path in paths if path.count("/") > 1]
+    if deep:
+        raise UserError(
+            f"{root}: {deep[0]} lies too deep; images belong at FOLDER/IMAGE or FOLDER/CLASS/IMAGE"
+        )
+    if not paths:
+        raise UserError(f"{root}: no images in it ({' '.join(SUFFIXES)})")
+    inside = [path for path in paths if "/" in path]
+    if inside and len(inside) < len(paths):
+        beside = next(path for path in paths if "/" not in path)
+        raise UserError(f"{root}: {beside} lies beside the class folders; move it into one or away")
+    return paths, sorted({path.split("/")[0] for path in inside})
+
+
+def _common_shape(
+    root: pathlib.Path, paths: list[str], image_size: int, channels: int
+) -> tuple[int, int, int]:
+    """Finds the shape of the images, from their headers, as far as it is not asked for."""
+    sample = paths[:: max(1, len(paths) // SAMPLE)]
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda path: pixels.header(root / path), sample))
+    headers = {path: header for path, header in zip(sample, found, strict=True) if header}
+    if not headers:
+        raise UserError(f"{root}: not one of its {len(paths)} image files can be read")
+    if clear := [path for path, header in headers.items() if header.transparent]:
+        logging.warning(
+            "%s: images with transparent parts (%s and others) are laid over white", root, clear[0]
+        )
+    channels = channels or (1 if all(header.grey for header in headers.values()) else 3)
+    if image_size:
+        return image_size, image_size, channels
+    first, size = next((path, header.size) for path, header in headers.items())
+    for path, header in headers.items():
+        if header.size != size:
+            raise UserError(
+                f"{root}: images differ in size (height x width {_by(size)} of {first},"
+                f" {_by(header.size)} of {path}); choose an image_size"
+            )
+    return *size, channels
+
+
+def _by(size: tuple[int, int]) -> str:
+    return "x".join(map(str, size))
+
+
+class FolderSource:
+    """A dataset of image files, each decoded when it is asked for."""
+
+    def __init__(
+        self,
+        root: pathlib.Path,
+        paths: list[str],
+        label: np.ndarray | None,
+        *,
+        image_shape: tuple[int, int, int],
+        num_classes: int = 0,
+    ):
+        """Keeps the list of files; reads none.
+
+        Args:
+          root: the folder.
+          paths: of the images, below it.
+          label: int32 [N], or None.
+          image_shape: height, width and channels; square images are cropped and resized to it,
+            others must have it already.
+          num_classes: number of classes, 0 without labels.
+        """
+        self.root, self.paths, self.label = root, paths, label
+        self.image_shape, self.num_classes = image_shape, num_classes
+        self.name = str(root)
+        self.bad: dict[str, str] = {}  # path -> why it cannot be read
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the files' names and sizes."""
+        digest = hashlib.blake2b(digest_size=8)
+        for path in self.paths:
+            size = os.stat(self.root / path).st_size
+            digest.update(f"{path}\0{size}\0".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index) -> dict[str, np.ndarray]:
+        if np.ndim(index):
+            examples = [self[i] for i in np.asarray(index)]
+            return {key: np.stack([x[key] for x in examples]) for key in examples[0]}
+        index = int(index) % len(self)
+        image = self._read(index)
+        while image is None:
+            # The next readable file stands in: the same one in every process and every epoch.
+            index = (index + 1) % len(self)
+            image = self._read(index)
+        return (
+            {"image": image} if self.label is None else {"image": image, "label": self.label[index]}
+        )
+
+    def in_memory(self) -> arrays.ArraySource:
+        """Decodes every file, leaving the unreadable ones out.
+
+        Returns:
+          The same dataset as arrays.
+
+        Raises:
+          UserError: too many unreadable files.
+        """
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            images = list(pool.map(self._read, range(len(self))))
+        good = np.array([image is not None for image in images])
+        found = {"image": np.stack([image for image in images if image is not None])}
+        del images  # halves the memory needed from here on
+        if self.label is not None:
+            found["label"] = self.label[good]
+        return arrays.ArraySource(found, name=self.name, num_classes=self.num_classes)
+
+    def _read(self, index: int) -> np.ndarray | None:
+        """Decodes one file; None, and a warning the first time, for one that cannot be read."""
+        path = self.paths[index]
+        if path in self.bad:
+            return None
+        height, width, channels = self.image_shape
+        size = height if height == width else 0
+        try:
+            image = pixels.decode(self.root / path, image_size=size, channels=channels)
+        except Exception as error:
+            # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error and others.
+            self._skip(path, f"{type(error).__name__}: {error}")
+            return None
+        if image.shape != self.image_shape:
+            raise UserError(
+                f"{self.root / path}: is {list(image.shape)} where others are"
+                f" {list(self.image_shape)}; choose an image_size"
+            )
+        return image
+
+    def _skip(self, path: str, why: str) -> None:
+        self.bad[path] = why
+        limit = max(10, len(self) // 1000)
+        count = len(self.bad)
+        if count > limit or count == len(self):
+            raise UserError(
+                f"{self.root}: {count} of {len(self)} image files cannot be read, where at most"
+                f" {limit} are skipped; the last is {path} ({why}); replace or remove them"
+            )
+        logging.warning("%s: skipped, %s (%d unreadable so far)", self.root / path, why, count)

@@ -1,0 +1,324 @@
+"""Which examples make up a batch, and the roads they take to the compiled step.
+
+The position in the data is the step counter and nothing else: batch `s` is rows
+`s * B .. (s + 1) * B` of an endless stream of epochs, each a fresh permutation of all examples. A
+batch may straddle two epochs, so shapes stay constant and no example is ever dropped.
+
+Three roads give the same batches. "host" indexes arrays in memory and is the fastest on CPU;
+"resident" sends only indices, for sets that lie on the accelerator whole; "stream" reads and
+decodes ahead, in threads or in worker processes, for all that is not in memory.
+"""
+
+import functools
+import multiprocessing
+import os
+import signal
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgan import images, types
+from jaxgan.types import UserError
+
+ROADS = ("auto", "host", "resident", "stream")
+RESIDENT_BYTES = 2**30
+# Grain wants a length: more steps than any run takes.
+ENDLESS = 2**60
+
+_permutation_lock = threading.Lock()
+
+
+def batch_indices(seed: int, step: int, *, num_examples: int, batch_size: int) -> np.ndarray:
+    """Says which examples make up the batch of one step.
+
+    Args:
+      seed: of the order, 0 or more.
+      step: number of the step, from 0.
+      num_examples: size of the dataset, at least 1; may be less than a batch.
+      batch_size: examples a step, over all processes.
+
+    Returns:
+      int64 [batch_size] in [0, num_examples).
+    """
+    start, stop = step * batch_size, (step + 1) * batch_size
+    parts = []
+    while start < stop:
+        epoch, offset = divmod(start, num_examples)
+        part = epoch_order(seed, epoch, num_examples)[offset : offset + stop - start]
+        parts.append(part)
+        start += len(part)
+    return np.concatenate(parts)
+
+
+def epoch_order(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+    """Says in which order one epoch visits the examples.
+
+    Args:
+      seed: of the order, 0 or more.
+      epoch: number of the epoch, from 0.
+      num_examples: size of the dataset.
+
+    Returns:
+      int64 [num_examples], a permutation, not to be written to.
+    """
+    # One thread makes it, those that read ahead wait for it.
+    with _permutation_lock:
+        return _permutation(seed, epoch, num_examples)
+
+
+@functools.lru_cache(maxsize=2)
+def _permutation(seed: int, epoch: int, num_examples: int) -> np.ndarray:
+    order = np.random.default_rng((seed, epoch)).permutation(num_examples)
+    order.flags.writeable = False
+    return order
+
+
+def batches(
+    source,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    road: str = "auto",
+    workers: int | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yields the batches of step `start` and all that follow, without end.
+
+    Close the iterator (`.close()`) to stop reading ahead; leaving the program does so too.
+
+    Args:
+      source: where examples come from (see `jaxgan.data`).
+      batch_size: examples a step, over all processes.
+      seed: of the order, 0 or more.
+      start: the first step.
+      process_index: which process this is.
+      process_count: how many processes there are. Each gets its contiguous share of the rows of
+        every batch, and reads only these.
+      road: "host", "resident", "stream", or "auto" to choose by platform and size.
+      workers: processes that decode on the road "stream"; 0 for threads of this process, None for
+        none for sets in memory and one a core, at most 8, for all others. With processes, a script
+        must start its work under `if __name__ == "__main__":`.
+
+    Returns:
+      An iterator of dicts of NumPy arrays, uint8 images among them. On the road "resident" the
+      dicts are `{"index": int32 [b], "data": arrays}`, where `data` is the same whole dataset each
+      time, to be put on the device once. `prepare` makes floats of either.
+
+    Raises:
+      UserError: arguments that cannot be, before anything is read.
+    """
+    rows = process_rows(batch_size, process_index, process_count)
+    if seed < 0 or start < 0:
+        raise UserError(f"seed {seed} and start {start} must be 0 or more")
+    if len(source) < 1:
+        raise UserError(f"{source.name}: holds no examples")
+    road = choose_road(source, road=road)
+
+    read = _ReadBatch(source, batch_size, seed, rows)
+    if road == "host":
+        return _host(read, start)
+    if road == "resident":
+        return _resident(read, start)
+    if workers is None:
+        workers = 0 if hasattr(source, "arrays") else min(8, _num_cpus())
+    return _stream(read, start, workers)
+
+
+def process_rows(batch_size: int, process_index: int, process_count: int) -> slice:
+    """Says which rows of a batch are one process's share.
+
+    Args:
+      batch_size: examples a step, over all processes.
+      process_index: which process, in [0, process_count).
+      process_count: how many there are.
+
+    Returns:
+      The slice of the global batch.
+
+    Raises:
+      UserError: the batch does not divide, or there is no such process.
+    """
+    if batch_size < 1:
+        raise UserError(f"batch_size {batch_size} must be 1 or more")
+    if not 0 <= process_index < process_count:
+        raise UserError(f"process {process_index} is not one of {process_count}")
+    share, rest = divmod(batch_size, process_count)
+    if rest:
+        lower, upper = batch_size - rest, batch_size - rest + process_count
+        near = f"{lower} or {upper}" if lower else str(upper)
+        raise UserError(
+            f"batch_size {batch_size} does not divide over {process_count} processes; try {near}"
+        )
+    return slice(process_index * share, (process_index + 1) * share)
+
+
+def choose_road(source, *, road: str = "auto") -> str:
+    """Chooses how batches travel.
+
+    Args:
+      source: where examples come from; one with `arrays` is in memory.
+      road: "auto", or a road that is then only checked.
+
+    Returns:
+      "host", "resident" or "stream".
+
+    Raises:
+      UserError: unknown road, or one that this source cannot take.
+    """
+    if road not in ROADS:
+        types.lookup(dict.fromkeys(ROADS), road, "road")
+    arrays = getattr(source, "arrays", None)
+    if road in ("host", "resident") and arrays is None:
+        raise UserError(
+            f'road "{road}" needs data in memory, which {source.name} is not; use stream'
+        )
+    if road != "auto":
+        return road
+    if arrays is None:
+        return "stream"
+    if jax.default_backend() == "cpu":
+        return "host"
+    size = sum(array.nbytes for array in arrays.values())
+    return "resident" if size < RESIDENT_BYTES else "stream"
+
+
+class _ReadBatch:
+    """Step -> this process's rows of its batch. A class, so that workers can unpickle it."""
+
+    def __init__(self, source, batch_size: int, seed: int, rows: slice):
+        self.source, self.batch_size, self.seed, self.rows = source, batch_size, seed, rows
+
+    def indices(self, step: int) -> np.ndarray:
+        order = batch_indices(
+            self.seed, step, num_examples=len(self.source), batch_size=self.batch_size
+        )
+        return order[self.rows]
+
+    def __call__(self, step: int) -> dict[str, np.ndarray]:
+        return self.source[self.indices(step)]
+
+
+def _host(read: _ReadBatch, step: int):
+    while True:
+        yield read(step)
+        step += 1
+
+
+def _resident(read: _ReadBatch, step: int):
+    while True:
+        yield {"index": read.indices(step).astype(np.int32), "data": read.source.arrays}
+        step += 1
+
+
+def _stream(read: _ReadBatch, start: int, workers: int):
+    import grain
+
+    in_memory = hasattr(read.source, "arrays")
+    threads = 1 if in_memory or workers else min(16, 2 * _num_cpus())
+    steps = grain.MapDataset.range(start, ENDLESS).map(read)
+    # A buffer shorter than the threads would leave some of them idle.
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2, threads))
+    dataset = steps.to_iter_dataset(options)
+    if workers:
+        _parse_flags()
+        dataset = dataset.mp_prefetch(
+            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2),
+            worker_init_fn=_start_worker,
+        )
+    return _Stream(iter(dataset), copy=workers > 0)
+
+
+class _Stream:
+    """A Grain iterator that is closed once: by hand, with its last reference, or on leaving."""
+
+    def __init__(self, iterator, *, copy: bool):
+        self._copy = copy
+        # Held only here: left to the interpreter's shutdown, Grain's threads, processes and shared
+        # memory come apart with errors.
+        self._held = [iterator]
+        self.close = weakref.finalize(self, _close, self._held)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if not self._held:
+            raise StopIteration
+        batch = next(self._held[0])
+        # Out of the workers' shared memory, which must not be held until the program ends.
+        return {key: np.array(x) for key, x in batch.items()} if self._copy else batch
+
+
+def _close(held: list) -> None:
+    held.pop().close()
+
+
+def _start_worker(worker_index: int, worker_count: int) -> None:
+    """Ties a worker process to its parent, which may be killed without a chance to stop it."""
+    del worker_index, worker_count
+    # Ctrl-C reaches the whole group; the parent, which may still be saving, decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    jax.config.update("jax_platforms", "cpu")  # whatever a source does, the accelerator is not ours
+    threading.Thread(target=_follow_parent, daemon=True).start()
+
+
+def _follow_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def gather(batch: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Takes a batch out of the dataset on the device.
+
+    Args:
+      batch: `{"index": [B] integers, "data": {name: [N, ...]}}`.
+
+    Returns:
+      `{name: [B, ...]}`.
+    """
+    return {
+        key: jnp.take(x, batch["index"], axis=0, mode="clip") for key, x in batch["data"].items()
+    }
+
+
+def prepare(batch: Mapping[str, Any]) -> types.Batch:
+    """Makes a training batch of what `batches` yields, inside the compiled step.
+
+    Args:
+      batch: of any road: `{"image": uint8 [B, H, W, C], ...}`, or indices and data to gather from.
+
+    Returns:
+      The batch with images float32 in [-1, 1] and integer labels int32; the rest as it is.
+    """
+    if "data" in batch:
+        batch = gather(batch)
+    return {key: _prepare_one(jnp.asarray(x)) for key, x in batch.items()}
+
+
+def _prepare_one(x: jax.Array) -> jax.Array:
+    if x.dtype == jnp.uint8:
+        return images.from_uint8(x)
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        return x.astype(jnp.int32)
+    return x
+
+
+def _num_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _parse_flags() -> None:
+    """Grain's workers read absl flags, which nobody parses under pytest or in a notebook."""
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()

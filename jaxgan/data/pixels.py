@@ -1,0 +1,239 @@
+"""Images of any kind made uint8 [H, W, C] of one size: ranges, colour, alpha, rotation, size."""
+
+import functools
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxgan.types import UserError
+
+# Pillow itself refuses twice this number of pixels.
+MAX_PIXELS = 89_478_485
+EXIF_ORIENTATION = 0x0112
+
+
+def as_uint8(images: np.ndarray, name: str) -> np.ndarray:
+    """Brings images to uint8 [N, H, W, C].
+
+    Args:
+      images: [N, H, W] or [N, H, W, C], C of 1 or 3; uint8, other integers in 0..255, or floats in
+        [0, 1] or [-1, 1] (taken for the latter when any value is negative).
+      name: the file named in messages.
+
+    Returns:
+      uint8 [N, H, W, C].
+
+    Raises:
+      UserError: another shape, values outside these ranges, or not a number.
+    """
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise UserError(
+            f"{name}: images have shape {list(images.shape)}; need [N, H, W] or"
+            " [N, H, W, C] with C of 1 or 3"
+        )
+    if images.size == 0:
+        raise UserError(f"{name}: holds no images (shape {list(images.shape)})")
+    if images.dtype == np.uint8:
+        return images
+    low, high = images.min(), images.max()
+    if images.dtype.kind in "iu" and low >= 0 and high <= 255:
+        return images.astype(np.uint8)
+    if images.dtype.kind == "f":
+        if not (np.isfinite(low) and np.isfinite(high)):
+            bad = np.flatnonzero(~np.isfinite(images).all(axis=(1, 2, 3)))
+            raise UserError(
+                f"{name}: image {bad[0]} holds NaN or infinite values ({bad.size} such images)"
+            )
+        slack = 1e-3
+        if low >= -slack and high <= 1 + slack:
+            return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+        if low >= -1 - slack and high <= 1 + slack:
+            return np.rint((np.clip(images, -1, 1) + 1) * 127.5).astype(np.uint8)
+    raise UserError(
+        f"{name}: {images.dtype} images range over {low:g}..{high:g}; need uint8 or"
+        " integers in 0..255, or floats in 0..1 or -1..1"
+    )
+
+
+def conform(images: np.ndarray, *, image_size: int = 0, channels: int = 0) -> np.ndarray:
+    """Crops to the central square, resizes, and converts between grey and RGB.
+
+    Args:
+      images: uint8 [N, H, W, C], C of 1 or 3.
+      image_size: side in pixels; 0 leaves the size as it is.
+      channels: 1 or 3; 0 leaves the colours as they are.
+
+    Returns:
+      uint8 [N, image_size, image_size, channels]; the same array when nothing changes.
+
+    Raises:
+      UserError: a size or a number of channels that cannot be.
+    """
+    check_wish(image_size, channels)
+    if channels == 1 and images.shape[-1] == 3:
+        # ITU-R 601 luma in Pillow's fixed-point form, so that both roads agree to the bit.
+        luma = images.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
+        images = ((luma + 0x8000) >> 16).astype(np.uint8)[..., None]
+    if image_size and images.shape[1:3] != (image_size, image_size):
+        images = _resize(images, image_size)
+    if channels == 3 and images.shape[-1] == 1:
+        images = np.repeat(images, 3, axis=-1)
+    return images
+
+
+def _resize(images: np.ndarray, size: int) -> np.ndarray:
+    """Resizes the central square of uint8 [N, H, W, C]: two matrix products, for many at once."""
+    height, width, channels = images.shape[1:]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    weights = _resize_weights(side, size)
+    result = np.empty((len(images), size, size, channels), np.uint8)
+    chunk = max(1, 2**23 // (max(side, size) ** 2 * channels))  # 32 MB of floats at a time
+    for start in range(0, len(images), chunk):
+        part = images[start : start + chunk, top : top + side, left : left + side]
+        part = part.transpose(0, 3, 1, 2).astype(np.float32)  # [n, C, side, side]
+        part = (weights @ (part @ weights.T)).transpose(0, 2, 3, 1)
+        result[start : start + chunk] = np.rint(np.clip(part, 0, 255))
+    return result
+
+
+@functools.lru_cache(maxsize=64)
+def _resize_weights(old: int, new: int) -> np.ndarray:
+    """Pillow's Lanczos filter as a matrix [new, old]: what it makes of the identity."""
+    import PIL.Image
+
+    identity = PIL.Image.fromarray(np.eye(old, dtype=np.float32))
+    return np.asarray(identity.resize((old, new), PIL.Image.Resampling.LANCZOS))
+
+
+def check_wish(image_size: int, channels: int) -> None:
+    """Refuses sizes and numbers of channels that no image can have.
+
+    Args:
+      image_size: side in pixels, 0 for as it is.
+      channels: 1, 3, or 0 for as they are.
+
+    Returns:
+      Nothing.
+
+    Raises:
+      UserError: neither.
+    """
+    if not 0 <= image_size <= 4096:
+        raise UserError(f"image_size {image_size} is not possible; use 1..4096, or 0 for as it is")
+    if channels not in (0, 1, 3):
+        raise UserError(
+            f"channels {channels} is not possible; use 1 (grey), 3 (RGB) or 0 (as it is)"
+        )
+
+
+def is_grey(picture) -> bool:
+    """Whether a Pillow image has no colour, judged by its mode.
+
+    Args:
+      picture: a Pillow image.
+
+    Returns:
+      True for black and white, grey, and grey with alpha, of any depth.
+    """
+    return picture.mode in ("1", "L", "LA", "La", "F") or picture.mode.startswith("I")
+
+
+def decode(path: str | pathlib.Path, *, image_size: int = 0, channels: int = 0) -> np.ndarray:
+    """Reads one image file of any mode and size.
+
+    The EXIF rotation is applied, transparent parts are laid over white, 16-bit greys keep their
+    high byte, an animation gives its first frame. The central square is resized when a size is
+    given.
+
+    Args:
+      path: the file.
+      image_size: side in pixels; 0 leaves the size as it is.
+      channels: 1 or 3; 0 for 1 if the file is grey and 3 otherwise.
+
+    Returns:
+      uint8 [H, W, C].
+
+    Raises:
+      OSError: the file is no image, is damaged, or has too many pixels; Pillow raises a few others.
+    """
+    import PIL.Image
+    import PIL.ImageOps
+
+    with PIL.Image.open(path) as picture:
+        if picture.width * picture.height > MAX_PIXELS:
+            raise OSError(f"{picture.width}x{picture.height} pixels are too many")
+        channels = channels or (1 if is_grey(picture) else 3)
+        if image_size:
+            # Lets the JPEG decoder work at a half, a quarter or an eighth where that is enough.
+            picture.draft(None, (2 * image_size, 2 * image_size))
+        picture.load()
+        return _finish(_flat(PIL.ImageOps.exif_transpose(picture)), image_size, channels)
+
+
+class Header(NamedTuple):
+    """What an image file says of itself: (height, width) after the EXIF rotation, and its kind."""
+
+    size: tuple[int, int]
+    grey: bool
+    transparent: bool
+
+
+def header(path: str | pathlib.Path) -> Header | None:
+    """Reads what an image file says of itself, without decoding it.
+
+    Args:
+      path: the file.
+
+    Returns:
+      Its size and kind; None if it cannot be read.
+    """
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(path) as picture:
+            height, width = picture.height, picture.width
+            # Pillow decodes a whole PNG in search of its rotation, which hardly any has.
+            has_exif = picture.format != "PNG" or "exif" in picture.info
+            if has_exif and picture.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8):
+                height, width = width, height
+            return Header((height, width), is_grey(picture), picture.has_transparency_data)
+    except Exception:  # whoever decodes it says what is wrong
+        return None
+
+
+def _flat(picture):
+    """Returns the picture in mode L or RGB: no palette, alpha, CMYK or more than 8 bits."""
+    import PIL.Image
+
+    grey = is_grey(picture)
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise OSError(f"grey values range over {values.min()}..{values.max()}, not 16 bits")
+        return PIL.Image.fromarray((values >> 8).astype(np.uint8))
+    if picture.mode == "F":
+        raise OSError("floating-point pixels have no known range")
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = PIL.Image.new("RGBA", picture.size, "white")
+        picture = PIL.Image.alpha_composite(white, picture)
+    return picture.convert("L" if grey else "RGB")
+
+
+def _finish(picture, image_size: int, channels: int) -> np.ndarray:
+    """Crops and resizes a picture in mode L or RGB, and returns uint8 [H, W, channels]."""
+    import PIL.Image
+
+    mode = "L" if channels == 1 else "RGB"
+    if picture.mode != mode:
+        picture = picture.convert(mode)
+    if image_size and picture.size != (image_size, image_size):
+        side = min(picture.size)
+        left, top = (picture.width - side) // 2, (picture.height - side) // 2
+        picture = picture.crop((left, top, left + side, top + side))
+        picture = picture.resize((image_size, image_size), PIL.Image.Resampling.LANCZOS)
+    return np.asarray(picture).reshape(picture.height, picture.width, channels)

@@ -1,0 +1,139 @@
+"""From a dataset's name to its source."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxgan.data import arrays, digits, idx, pixels, stacked
+from jaxgan.types import UserError
+
+SPLITS = ("train", "test")
+IDX_FAMILY = ("mnist", "fashion_mnist", "kmnist")
+
+
+class Source(Protocol):
+    """What every dataset is: examples by number, and what they look like."""
+
+    name: str
+    num_classes: int
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the content."""
+        ...
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any) -> dict[str, np.ndarray]: ...
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str = "",
+    split: str = "train",
+    image_size: int = 0,
+    channels: int = 0,
+) -> Source:
+    """Opens a dataset.
+
+    Args:
+      name: `digits` (bundled, no download), `mnist`, `fashion_mnist`, `kmnist`, `stacked_mnist`
+        (made of MNIST), `arrays` (data_dir is an .npz file), `folder` (data_dir is a folder of
+        images), or any name that TensorFlow Datasets knows.
+      data_dir: where the data lies. For the MNIST family a folder with the idx files, or one with a
+        folder of the dataset's name with them; otherwise TensorFlow Datasets' own folder.
+      split: "train" or "test".
+      image_size: side in pixels that every image is cropped and resized to; 0 for as it is.
+      channels: 1 (grey) or 3 (RGB); 0 for as they are.
+
+    Returns:
+      The source.
+
+    Raises:
+      UserError: unknown name, missing or damaged data, no network.
+    """
+    if split not in SPLITS:
+        raise UserError(f'split "{split}" is not one of {", ".join(SPLITS)}')
+    pixels.check_wish(image_size, channels)
+    loader = LOADERS.get(name, functools.partial(_tfds, name))
+    source = loader(data_dir=data_dir, split=split, image_size=image_size, channels=channels)
+    return conform(source, image_size=image_size, channels=channels)
+
+
+def conform(source: Source, *, image_size: int = 0, channels: int = 0) -> Source:
+    """Resizes and recolours a source in memory; a streamed one does so itself.
+
+    Args:
+      source: any source.
+      image_size: side in pixels; 0 for as it is.
+      channels: 1 or 3; 0 for as they are.
+
+    Returns:
+      The source, or a changed one.
+    """
+    if not isinstance(source, arrays.ArraySource):
+        return source
+    image = pixels.conform(source.arrays["image"], image_size=image_size, channels=channels)
+    if image is source.arrays["image"]:
+        return source
+    changed = {**source.arrays, "image": image}
+    return arrays.ArraySource(changed, name=source.name, num_classes=source.num_classes)
+
+
+def _digits(*, data_dir: str, split: str, image_size: int, channels: int) -> Source:
+    del data_dir, image_size, channels
+    return digits.load(split=split)
+
+
+def _idx(name: str, *, data_dir: str, split: str, image_size: int, channels: int) -> Source:
+    folder = idx.find(data_dir, name) if data_dir else None
+    if folder is None:
+        return _tfds(name, data_dir=data_dir, split=split, image_size=image_size, channels=channels)
+    return idx.load(folder, name=name, split=split)
+
+
+def _stacked(*, data_dir: str, split: str, image_size: int, channels: int) -> Source:
+    del image_size, channels
+    if split != "train":
+        raise UserError("stacked_mnist is drawn from all of MNIST; it has only the split train")
+    train, test = (load("mnist", data_dir=data_dir, split=part) for part in SPLITS)
+    assert isinstance(train, arrays.ArraySource) and isinstance(test, arrays.ArraySource)
+    return stacked.stack(stacked.join(train, test))
+
+
+def _arrays(*, data_dir: str, split: str, image_size: int, channels: int) -> Source:
+    del image_size, channels
+    if not data_dir:
+        raise UserError("dataset arrays needs --data_dir=FILE.npz")
+    return arrays.load_npz(data_dir, split=split)
+
+
+def _folder(*, data_dir: str, split: str, image_size: int, channels: int) -> Source:
+    from jaxgan.data import folder
+
+    if not data_dir:
+        raise UserError("dataset folder needs --data_dir=FOLDER with images in it")
+    return folder.load(data_dir, split=split, image_size=image_size, channels=channels)
+
+
+def _tfds(name: str, *, data_dir: str, split: str, image_size: int, channels: int) -> Source:
+    from jaxgan.data import tfds
+
+    return tfds.load(name, data_dir=data_dir, split=split, image_size=image_size, channels=channels)
+
+
+# Each takes data_dir, split, image_size and channels; `load` does the last two to a set in memory.
+LOADERS: Mapping[str, Callable[..., Source]] = {
+    "digits": _digits,
+    **{name: functools.partial(_idx, name) for name in IDX_FAMILY},
+    "stacked_mnist": _stacked,
+    "arrays": _arrays,
+    "folder": _folder,
+}

@@ -1,0 +1,88 @@
+"""Runs command lines in forked copies of one warm process.
+
+Each is a real `python -m MODULE ...` in all but the two seconds of imports: its own process, argv,
+streams and exit code.
+"""
+
+import atexit
+import functools
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parent.parent
+SERVER = """
+import json, os, runpy, signal, sys
+import jaxgan.data.folder, jaxgan.data.pipeline, jaxgan.experiment, jaxgan.sample
+import jaxgan.nets.dcgan, jaxgan.steps
+for line in sys.stdin:
+    request = json.loads(line)
+    child = os.fork()
+    if not child:
+        for number, name in enumerate((os.devnull, request["out"], request["err"])):
+            os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
+        signal.alarm(150)
+        os.chdir(request["cwd"])
+        sys.argv = [request["module"], *request["argv"]]
+        runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+        sys.exit(0)
+    _, status = os.waitpid(child, 0)
+    print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@functools.cache
+def _server():
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", SERVER],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+
+    def stop():
+        process.stdin.close()
+        process.stdout.close()
+        process.wait(30)
+
+    atexit.register(stop)
+    return process
+
+
+def run(module, *argv, cwd=ROOT) -> Result:
+    """Runs `python -m module *argv` to its end."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = f"{folder}/out", f"{folder}/err"
+        request = {"module": module, "argv": argv, "out": out, "err": err, "cwd": str(cwd)}
+        server = _server()
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        answer = server.stdout.readline()
+        assert answer, f"the server of command lines ended with code {server.poll()}"
+        return Result(int(answer), pathlib.Path(out).read_text(), pathlib.Path(err).read_text())
+
+
+def mistake(module, *argv, code=2, cwd=ROOT) -> str:
+    """Runs a command line that must end in one line of error; returns it without "error: "."""
+    result = run(module, *argv, cwd=cwd)
+    assert result.code == code, result
+    lines = result.err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), result.err
+    return lines[0].removeprefix("error: ")
+
+
+def tree(folder):
+    """Every path below a folder with its size, to see that nothing was written."""
+    paths = sorted(pathlib.Path(folder).rglob("*"))
+    return [(str(path), path.stat().st_size if path.is_file() else -1) for path in paths]

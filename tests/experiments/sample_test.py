@@ -1,0 +1,148 @@
+"""Sampling from a run directory: pictures, arrays, interpolations, labels, and mistakes."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import sample
+from jaxgan import checkpoint
+from jaxgan.types import UserError
+from tests import command, runs
+
+
+@pytest.fixture(scope="module")
+def workdir():
+    return runs.conditional()
+
+
+def _sample(workdir, out, **settings):
+    return sample.run(sample.Config(workdir=str(workdir), out=str(out), **settings))
+
+
+def test_a_png_holds_the_grid(workdir, tmp_path):
+    made = _sample(workdir, tmp_path / "grid.png", num=6)
+    assert made.shape == (6, 8, 8, 1) and made.dtype == np.uint8
+    with Image.open(tmp_path / "grid.png") as image:
+        pixels = np.asarray(image)
+    assert pixels.shape == (2 * 10 + 2, 3 * 10 + 2)
+    np.testing.assert_array_equal(pixels[2:10, 2:10], made[0, ..., 0])
+    np.testing.assert_array_equal(pixels[12:20, 22:30], made[5, ..., 0])
+
+
+def test_an_archive_holds_images_and_labels(workdir, tmp_path):
+    made = _sample(workdir, tmp_path / "a.npz", num=7)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as archive:
+        np.testing.assert_array_equal(archive["image"], made)
+        np.testing.assert_array_equal(archive["label"], [0, 1, 2, 0, 1, 2, 0])
+
+
+def test_samples_are_a_function_of_the_seed(workdir, tmp_path):
+    first, again, other = (
+        _sample(workdir, tmp_path / "a.npz", num=6, seed=seed) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_samples_do_not_depend_on_how_many_are_made_at_a_time(workdir, tmp_path):
+    all_at_once = _sample(workdir, tmp_path / "a.npz", num=7)
+    by_threes = _sample(workdir, tmp_path / "a.npz", num=7, batch_size=3)
+    assert np.abs(all_at_once.astype(int) - by_threes).max() <= 1
+
+
+def test_a_label_is_the_one_in_turn(workdir, tmp_path):
+    in_turn = _sample(workdir, tmp_path / "a.npz", num=6)
+    ones = _sample(workdir, tmp_path / "a.npz", num=6, label=1)
+    with np.load(tmp_path / "a.npz") as archive:
+        np.testing.assert_array_equal(archive["label"], np.ones(6))
+    same = np.abs(in_turn.astype(int) - ones).reshape(6, -1).max(1)
+    assert (same[[1, 4]] == 0).all()
+
+
+def test_truncation_makes_images_more_alike(workdir, tmp_path):
+    free = _sample(workdir, tmp_path / "a.npz", num=64, label=0)
+    narrow = _sample(workdir, tmp_path / "a.npz", num=64, label=0, truncation=0.05)
+    assert narrow.std(0).mean() < 0.3 * free.std(0).mean()
+
+
+def test_interpolation_fills_the_grid_row_by_row(workdir, tmp_path):
+    made = _sample(workdir, tmp_path / "a.png", num=20, interpolate=True, label=0)
+    assert len(made) == 20  # 4 rows of 5
+    rows = made.reshape(4, 5, -1).astype(float)
+    steps = np.abs(np.diff(rows, axis=1)).mean()
+    ends = np.abs(rows[:, 0] - rows[:, -1]).mean()
+    assert steps < 0.6 * ends
+
+
+def test_the_moving_average_is_what_is_sampled(workdir, tmp_path):
+    from experiments import mnist
+    from jaxgan import images
+    from jaxgan import sample as sampling
+
+    _, variables = checkpoint.restore_generator(workdir / "checkpoints")
+    gen, _ = mnist.players(runs.config(workdir, conditional=True), num_classes=3)
+    import jax
+
+    z = sampling.draw(jax.random.key(0), 3, 4)
+    expected = images.to_uint8(sampling.generate(gen, variables, z, jax.numpy.arange(3)))
+    np.testing.assert_array_equal(_sample(workdir, tmp_path / "a.npz", num=3), expected)
+
+
+def test_nothing_but_the_average_is_read(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").glob("*/state"):
+        shutil.rmtree(path)
+    copied = _sample(tmp_path / "run", tmp_path / "a.npz", num=3)
+    np.testing.assert_array_equal(copied, _sample(workdir, tmp_path / "b.npz", num=3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"label": 3}, "--label=3: the run has labels 0 to 2"),
+        ({"out": "a.jpg"}, "ends in neither .png nor .npz"),
+        ({"out": "no/such/folder/a.png"}, "is not a folder that can be written"),
+        ({"workdir": ""}, "--workdir is empty"),
+        ({"workdir": "/no/such/run"}, "holds no run"),
+    ],
+)
+def test_mistakes_are_named(workdir, tmp_path, settings, message):
+    config = {"workdir": str(workdir), "out": str(tmp_path / "a.png"), **settings}
+    with pytest.raises(UserError, match=message):
+        sample.run(sample.Config(**config))
+    assert command.tree(tmp_path) == []
+
+
+@pytest.mark.parametrize("settings", [{"num": 0}, {"truncation": -1.0}, {"label": -2}])
+def test_numbers_out_of_range_are_refused(settings):
+    with pytest.raises(UserError, match=f"--{next(iter(settings))}="):
+        sample.Config(**settings)
+
+
+def test_a_run_without_checkpoint_is_said(workdir, tmp_path):
+    (tmp_path / "run").mkdir()
+    shutil.copy(workdir / "config.json", tmp_path / "run")
+    with pytest.raises(UserError, match="has no checkpoint yet"):
+        _sample(tmp_path / "run", tmp_path / "a.png")
+
+
+def test_labels_of_a_run_without_them_are_refused(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "config.json").read_text())
+    record["config"]["conditional"] = False
+    (tmp_path / "run" / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="--label=0: the run has no labels"):
+        _sample(tmp_path / "run", tmp_path / "a.png", label=0)
+
+
+def test_the_command_needs_no_flag_of_the_training_run(workdir, tmp_path):
+    argv = [f"--workdir={workdir}", "--num=4", f"--out={tmp_path / 'grid.png'}"]
+    result = command.run("experiments.sample", *argv)
+    assert result.code == 0 and result.err == "", result
+    assert result.out == f"wrote 4 images of step 4 to {tmp_path / 'grid.png'}\n"
+    assert (tmp_path / "grid.png").stat().st_size > 100
+    message = command.mistake("experiments.sample", *argv, "--label=9")
+    assert message == "--label=9: the run has labels 0 to 2"

@@ -1,0 +1,42 @@
+"""The README's example runs as it stands."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def _blocks(text):
+    """(heading above, language, content) of every fenced block."""
+    heading, blocks = "", []
+    pattern = re.compile(r"^#+ (?P<heading>.+)$|^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
+    for match in pattern.finditer(text):
+        if match["heading"] is not None:
+            heading = match["heading"].strip()
+        else:
+            blocks.append((heading, match["language"], match["code"]))
+    return blocks
+
+
+def test_a_block_is_found_under_its_heading():
+    text = "# A\n\n```bash\n# not a heading\n```\n\n## B\n\n```python\nx = 1\n```\n"
+    assert _blocks(text) == [("A", "bash", "# not a heading\n"), ("B", "python", "x = 1\n")]
+
+
+def test_the_example_in_your_own_code_runs_as_it_stands(tmp_path):
+    blocks = _blocks((ROOT / "README.md").read_text())
+    python = [(heading, code) for heading, language, code in blocks if language == "python"]
+    assert [heading for heading, _ in python] == ["In your own code"]
+    (tmp_path / "example.py").write_text(python[0][1])
+    result = subprocess.run(
+        [sys.executable, "-W", "error", str(tmp_path / "example.py")],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]

@@ -1,0 +1,58 @@
+"""Sampling from a generator's variables."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from jaxgan import sample
+from jaxgan.types import UserError
+from tests import tiny
+
+KEY = jax.random.key(0)
+
+
+class Echo(nn.Module):
+    """Images that show their latent and label."""
+
+    @nn.compact
+    def __call__(self, z, label=None, *, train):
+        assert not train
+        shown = z if label is None else z + 100.0 * label[:, None]
+        return shown.reshape(-1, 1, 2, 1)
+
+
+@pytest.mark.parametrize("num", [1, 3, 4, 9, 10])
+@pytest.mark.parametrize("conditional", [False, True])
+def test_batches_give_every_image_once_and_in_order(num, conditional):
+    z = jnp.arange(2.0 * num).reshape(num, 2)
+    label = jnp.arange(num) % 3 if conditional else None
+    made = sample.generate(Echo(), {}, z, label, batch_size=4)
+    expected = np.asarray(z) + (100.0 * np.asarray(label)[:, None] if conditional else 0.0)
+    np.testing.assert_array_equal(made.reshape(num, 2), expected)
+    assert isinstance(made, np.ndarray) and made.dtype == np.float32
+
+
+def test_test_time_statistics_are_used():
+    gen = tiny.DenseGen()
+    z = jax.random.normal(KEY, (6, tiny.LATENT_DIM))
+    variables = gen.init(KEY, z, train=False)
+    together = sample.generate(gen, variables, z)
+    np.testing.assert_allclose(together[:1], sample.generate(gen, variables, z[:1]), atol=1e-6)
+
+
+def test_truncation_limits_and_0_does_not():
+    assert np.abs(sample.draw(KEY, 100, 8, truncation=0.5)).max() <= 0.5
+    assert np.abs(sample.draw(KEY, 100, 8)).max() > 2
+    np.testing.assert_array_equal(sample.draw(KEY, 4, 8), sample.draw(KEY, 4, 8))
+    with pytest.raises(UserError, match="truncation -1 is negative"):
+        sample.draw(KEY, 4, 8, truncation=-1)
+
+
+def test_interpolations_are_rows_that_bend_and_differ():
+    z = np.asarray(sample.interpolations(KEY, 3, 5, 64)).reshape(3, 5, 64)
+    assert len(np.unique(z[:, [0, -1]].reshape(6, 64), axis=0)) == 6
+    jumps = np.linalg.norm(np.diff(z, axis=1), axis=-1)
+    assert (jumps < 0.5 * np.linalg.norm(z[:, 0] - z[:, -1], axis=-1)[:, None]).all()
+    assert np.linalg.norm(z, axis=-1).min() > 5.5  # on the line it would pass near 5
