@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan import checkpoint, cli, experiment, images, sample
+from jaxgan import cli, experiment, images, sample
 from jaxgan.types import UserError
 
 
@@ -52,13 +52,7 @@ def run(config: Config) -> np.ndarray:
         raise UserError(f"--out={config.out}: {out.parent} is not a folder that can be written")
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of a run")
-    workdir = pathlib.Path(config.workdir).expanduser()
-    module, settings, num_classes = experiment.load_run(workdir)
-    try:
-        step, variables = checkpoint.restore_generator(workdir / "checkpoints")
-    except FileNotFoundError as error:
-        raise UserError(f"{workdir} has no checkpoint yet; train it past --save_every") from error
-    gen, _ = module.players(settings, num_classes=num_classes)
+    gen, variables, settings, step = experiment.load_generator(config.workdir)
 
     columns = math.ceil(math.sqrt(config.num))
     key = jax.random.key(config.seed)

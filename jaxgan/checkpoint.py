@@ -49,7 +49,7 @@ def save(manager: ocp.CheckpointManager, state: GANState) -> None:
       state: the state; its `step` names the checkpoint.
     """
     step = int(state.step)
-    if step in finished_steps(manager):
+    if step in manager.all_steps():  # those still being written are among them
         return
     args = {name: ocp.args.PyTreeSave(item) for name, item in _items(state).items()}
     manager.save(step, args=ocp.args.Composite(**args), force=True)
@@ -113,11 +113,14 @@ def restore_generator(directory: str | os.PathLike) -> tuple[int, PyTree]:
     """
     folder = _newest(pathlib.Path(directory).resolve(), items=("gen_ema",))
     # The item by itself: through the whole step's reader, Orbax opens every array of "state" too.
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        stored = reader.metadata(folder / "gen_ema").item_metadata.tree
-        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
-        args = ocp.args.PyTreeRestore(restore_args=as_numpy)
-        return int(folder.name), reader.restore(folder / "gen_ema", args=args)
+    reader = ocp.PyTreeCheckpointHandler()
+    stored = reader.metadata(folder / "gen_ema").tree
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
+    variables = reader.restore(
+        folder / "gen_ema", args=ocp.args.PyTreeRestore(restore_args=as_numpy)
+    )
+    reader.close()
+    return int(folder.name), variables
 
 
 def _items(state: GANState) -> dict[str, PyTree]:

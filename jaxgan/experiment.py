@@ -8,7 +8,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable, Generator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from jaxgan import checkpoint, cli, images, loop, parallel, rundir, steps
 from jaxgan.data import pipeline
 from jaxgan.data.registry import Source
 from jaxgan.state import GANState, StepFn
-from jaxgan.types import Key, UserError
+from jaxgan.types import Key, PyTree, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,10 +164,12 @@ def train(
         )
         run.start_logs(start)
 
+        guard = loop.Guard()
+
         def save_samples(step: int, state: GANState) -> None:
+            guard.flush()  # a state that is not finite has no picture
             run.save_samples(step, images.grid(images.to_uint8(samples(state, sample_key))))
 
-        guard = loop.Guard()
         log = loop.Log(
             run.log,
             every=config.log_every,
@@ -236,6 +238,44 @@ def load_run(workdir: str | os.PathLike) -> tuple[Any, Any, int]:
     if unknown:
         raise UserError(f"{workdir} was made by another version: it has the setting {unknown[0]}")
     return module, module.Config(**record["config"]), int(record["data"]["num_classes"])
+
+
+class Trained(NamedTuple):
+    """A generator as a run left it.
+
+    Attributes:
+      gen: the module.
+      variables: its moving average, NumPy arrays.
+      config: the settings of the run.
+      step: the step of the checkpoint.
+    """
+
+    gen: Any
+    variables: PyTree
+    config: Any
+    step: int
+
+
+def load_generator(workdir: str | os.PathLike) -> Trained:
+    """Loads the generator of a run's newest checkpoint, from its directory alone.
+
+    Args:
+      workdir: the run directory of an experiment with `players(config, *, num_classes)`.
+
+    Returns:
+      The generator, its variables, the run's settings and the step.
+
+    Raises:
+      UserError: there is no run, or no checkpoint yet.
+    """
+    module, config, num_classes = load_run(workdir)
+    try:
+        folder = pathlib.Path(workdir).expanduser() / "checkpoints"
+        step, variables = checkpoint.restore_generator(folder)
+    except FileNotFoundError as error:
+        raise UserError(f"{workdir} has no checkpoint yet; train past --save_every") from error
+    gen, _ = module.players(config, num_classes=num_classes)
+    return Trained(gen, variables, config, step)
 
 
 def _compiled(step: StepFn, config: RunConfig, mesh: parallel.Mesh) -> StepFn:

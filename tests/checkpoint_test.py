@@ -90,6 +90,15 @@ def test_a_step_that_is_saved_already_is_left_alone(tmp_path):
     assert tiny.equal(_restored(tmp_path, _state()), first)
 
 
+def test_a_step_that_is_being_saved_is_left_alone(tmp_path):
+    # As a signal does that comes right after the step was saved.
+    state = _state(1, step=5)
+    with checkpoint.manager(tmp_path) as manager:
+        checkpoint.save(manager, state)
+        checkpoint.save(manager, state)
+    assert tiny.equal(_restored(tmp_path, _state()), state)
+
+
 def test_the_state_may_be_donated_once_saving_has_begun(tmp_path):
     state = _state(1, step=6)
     expected = tiny.host(state)
@@ -157,9 +166,7 @@ def _changed(**leaves):
     state = _state()
     params = {**state.disc.params["Dense_0"], **leaves}
     params = {name: value for name, value in params.items() if value is not None}
-    return state.replace(
-        disc=state.disc.replace(params={**state.disc.params, "Dense_0": params})
-    )
+    return state.replace(disc=state.disc.replace(params={**state.disc.params, "Dense_0": params}))
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,11 @@ def test_training_gives_the_numbers_it_always_gave(name):
         assert before.keys() == after.keys(), message
         for key in before:
             np.testing.assert_allclose(
-                after[key], before[key], rtol=2e-5, atol=1e-5, err_msg=f"step {number}, {key}: {message}"
+                after[key],
+                before[key],
+                rtol=2e-5,
+                atol=1e-5,
+                err_msg=f"step {number}, {key}: {message}",
             )
     key = "norm of all parameters"
     np.testing.assert_allclose(now[key], golden[key], rtol=1e-5, err_msg=message)

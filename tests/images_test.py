@@ -47,7 +47,9 @@ def test_grid_reads_row_by_row_with_borders_and_fills_the_rest():
     np.testing.assert_array_equal(picture[4:6, 5:8, 0], 5)
 
 
-@pytest.mark.parametrize(("num", "rows", "columns"), [(1, 1, 1), (4, 2, 2), (5, 2, 3), (100, 10, 10)])
+@pytest.mark.parametrize(
+    ("num", "rows", "columns"), [(1, 1, 1), (4, 2, 2), (5, 2, 3), (100, 10, 10)]
+)
 def test_grid_is_as_square_as_it_can_be(num, rows, columns):
     picture = images.grid(_numbered(num, channels=3), pad=0)
     assert picture.shape == (rows * 2, columns * 3, 3)

@@ -107,7 +107,9 @@ def test_permissions_are_used():
 def test_only_the_command_line_reads_flags():
     # data.pipeline: Grain's worker processes read absl flags, which nobody parses elsewhere.
     allowed = {"jaxgan.cli", "jaxgan.data.pipeline"}
-    readers = {_name(path) for path in FILES if _imports(path) & {"absl.flags", "absl.app", "argparse"}}
+    readers = {
+        _name(path) for path in FILES if _imports(path) & {"absl.flags", "absl.app", "argparse"}
+    }
     assert readers == allowed
 
 

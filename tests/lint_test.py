@@ -27,7 +27,9 @@ def test_no_notebook_or_dataset_is_tracked():
     if not shutil.which("git") or not (ROOT / ".git").exists():
         pytest.skip("needs git and a checkout")
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
-    sizes = {n: (ROOT / n).stat().st_size for n in tracked.stdout.split("\0") if (ROOT / n).is_file()}
+    sizes = {
+        n: (ROOT / n).stat().st_size for n in tracked.stdout.split("\0") if (ROOT / n).is_file()
+    }
     assert sizes, "git tracks nothing here"
     large = {name: size for name, size in sizes.items() if size > 400_000}
     assert not large

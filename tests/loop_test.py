@@ -30,14 +30,14 @@ def _batches(start=0):
 
 
 def _fit(num_steps, *, start=0, hooks=(), step=_step):
-    return loop.fit(
-        step, _state(start), _batches(start), key=KEY, num_steps=num_steps, hooks=hooks
-    )
+    return loop.fit(step, _state(start), _batches(start), key=KEY, num_steps=num_steps, hooks=hooks)
 
 
 def test_fit_takes_exactly_the_steps_that_are_missing():
     seen = []
-    after = _fit(7, start=4, hooks=[lambda n, now, m: seen.append((n, int(now.step), float(m["x"])))])
+    after = _fit(
+        7, start=4, hooks=[lambda n, now, m: seen.append((n, int(now.step), float(m["x"])))]
+    )
     assert seen == [(5, 5, 4.0), (6, 6, 5.0), (7, 7, 6.0)]
     assert int(after.step) == 7
 

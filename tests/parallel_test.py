@@ -1,7 +1,7 @@
 """One device equals eight, under jit and under pmap; resident data; batches that do not divide.
 
-Everything is compared under SGD: Adam turns rounding noise into full-size steps, and hides gradients
-that are wrong by a factor.
+Everything is compared under SGD: Adam turns rounding noise into full-size steps, and hides
+gradients that are wrong by a factor.
 """
 
 import functools
@@ -18,7 +18,7 @@ from jaxgan.types import UserError
 from tests import tiny
 
 KEY = jax.random.key(5)
-RATE = 0.05
+RATE = 0.2
 GAMES = {
     "nonsaturating": {"loss": "nonsaturating"},
     "relativistic average, alternating": {"loss": "relativistic_average", "update": "alternating"},
@@ -75,13 +75,14 @@ def _gradient_norms(states):
 @pytest.mark.parametrize("name", GAMES)
 def test_eight_devices_train_as_one_does(name, kind):
     one, eight = _one_device(name, 4), _train(kind, 8, 4, **GAMES[name])
-    assert tiny.largest_difference(one[0], eight[0]) < 2e-5
-    assert tiny.largest_difference(one[1], eight[1]) < 1e-4
+    assert tiny.largest_difference(one[0], eight[0]) < 5e-6
+    assert tiny.largest_difference(one[1], eight[1]) < 5e-5
     norms, other = _gradient_norms(one[0]), _gradient_norms(eight[0])
     for player in ("gen", "disc"):
-        assert norms[player] > 1e-3
-        np.testing.assert_allclose(other[player], norms[player], rtol=1e-3)
-    assert tiny.largest_difference(one[0][0], one[0][-1]) > 1e-2  # it did train
+        assert norms[player] > 0.1
+        np.testing.assert_allclose(other[player], norms[player], rtol=1e-4)
+        before, after = (getattr(one[0][n], player).params for n in (0, -1))
+        assert tiny.largest_difference(before, after) > 5e-2  # it did train
 
 
 @pytest.mark.slow  # a hundred steps on eight fake devices, three times
@@ -97,7 +98,11 @@ def test_a_hundred_steps_on_eight_devices_equal_one(kind):
 def _spread(state):
     """The largest difference between devices of any leaf."""
     spreads = [
-        float(np.ptp(np.stack([np.asarray(s.data, np.float64) for s in leaf.addressable_shards]), 0).max())
+        float(
+            np.ptp(
+                np.stack([np.asarray(s.data, np.float64) for s in leaf.addressable_shards]), 0
+            ).max()
+        )
         for leaf in jax.tree.leaves(state)
     ]
     return max(spreads)

@@ -177,12 +177,12 @@ def test_interpolated_second_derivatives_agree_with_forward_over_forward():
     params, real, fake = _mlp_params(), _points(13), _points(14)
     mix = jnp.linspace(0.1, 0.9, 5)
     x = real + mix[:, None] * (fake - real)
-    ours = jax.grad(
-        lambda p: penalties.at_mixture(lambda x: mlp(p, x), real, fake, mix).sum()
-    )(params)
-    reference = jax.jacfwd(
-        lambda p: jnp.square(jnp.sqrt(_forward_squared_norm(p, x)) - 1.0).sum()
-    )(params)
+    ours = jax.grad(lambda p: penalties.at_mixture(lambda x: mlp(p, x), real, fake, mix).sum())(
+        params
+    )
+    reference = jax.jacfwd(lambda p: jnp.square(jnp.sqrt(_forward_squared_norm(p, x)) - 1.0).sum())(
+        params
+    )
     for name in params:
         np.testing.assert_allclose(ours[name], reference[name], rtol=1e-4, atol=1e-5)
 

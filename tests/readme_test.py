@@ -12,7 +12,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 def _blocks(text):
     """(heading above, language, content) of every fenced block."""
     heading, blocks = "", []
-    pattern = re.compile(r"^#+ (?P<heading>.+)$|^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
+    pattern = re.compile(
+        r"^#+ (?P<heading>[^\n]+)$|^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S
+    )
     for match in pattern.finditer(text):
         if match["heading"] is not None:
             heading = match["heading"].strip()

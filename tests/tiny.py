@@ -94,10 +94,13 @@ def dcgan_game(
     def init():
         label = jnp.zeros((1,), jnp.int32) if num_classes else None
         z, x = jnp.zeros((1, LATENT_DIM)), jnp.zeros((1, 8, 8, 1))
-        return state.init_state(
-            state.init_player(gen.init(jax.random.key(0), z, label, train=False), tx),
-            state.init_player(disc.init(jax.random.key(1), x, label, train=False), tx),
+        variables = (
+            gen.init(jax.random.key(0), z, label, train=False),
+            disc.init(jax.random.key(1), x, label, train=False),
         )
+        # As DCGAN starts, penalties and their gradients would be too small to be seen.
+        variables = jax.tree.map(lambda v: 6.0 * v if v.ndim > 1 else v, variables)
+        return state.init_state(*(state.init_player(each, tx) for each in variables))
 
     return steps.train_step(step, steps.ema_step(0.9)), init
 

@@ -215,6 +215,7 @@ class FolderSource:
         """Decodes one file; None, and a warning the first time, for one that cannot be read."""
         path = self.paths[index]
         if path in self.bad:
+            self._check_bad()  # whoever is told once may ask again, or another thread may
             return None
         height, width, channels = self.image_shape
         size = height if height == width else 0
@@ -233,11 +234,17 @@ class FolderSource:
 
     def _skip(self, path: str, why: str) -> None:
         self.bad[path] = why
+        self._check_bad()
+        logging.warning(
+            "%s: skipped, %s (%d unreadable so far)", self.root / path, why, len(self.bad)
+        )
+
+    def _check_bad(self) -> None:
         limit = max(10, len(self) // 1000)
         count = len(self.bad)
         if count > limit or count == len(self):
+            path, why = list(self.bad.items())[-1]
             raise UserError(
                 f"{self.root}: {count} of {len(self)} image files cannot be read, where at most"
                 f" {limit} are skipped; the last is {path} ({why}); replace or remove them"
             )
-        logging.warning("%s: skipped, %s (%d unreadable so far)", self.root / path, why, count)

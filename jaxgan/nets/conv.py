@@ -1,4 +1,4 @@
-"""Convolutions closed under differentiation: three bilinear maps, each the derivative of the others.
+"""Convolutions closed under differentiation: three bilinear maps, each derived into the others.
 
 A convolution, its input gradient (which is the transposed convolution) and its filter gradient
 are bilinear, and each one's two derivatives are the other two. Given as such to JAX, derivatives
@@ -164,7 +164,12 @@ def _dot_conv(window: Window, x: Array, w: Array) -> Array:
     mh, mw = -(-kh // sh), -(-kw // sw)
     nh, nw = rows + mh - 1, columns + mw - 1
     (top, _), (left, _) = window.padding
-    edges = ((0, 0, 0), (top, nh * sh - height - top, 0), (left, nw * sw - width - left, 0), (0, 0, 0))
+    edges = (
+        (0, 0, 0),
+        (top, nh * sh - height - top, 0),
+        (left, nw * sw - width - left, 0),
+        (0, 0, 0),
+    )
     x = lax.pad(x, jnp.zeros((), x.dtype), edges)
     x = x.reshape(batch, nh, sh, nw, sw, channels).transpose(0, 1, 3, 2, 4, 5)
     x = x.reshape(batch, nh, nw, -1)  # [B, nh, nw, sh sw C]
@@ -208,7 +213,10 @@ def _materialised(x: Array, g: Array) -> tuple[Array, Array]:
     """Has both written to memory before what follows, which sums over the batch, reads them.
 
     For such a sum XLA turns the arrays over first. Left alone it fuses what made them (a norm,
-    say) into the turning, whose strided reads are ten times slower. An `optimization_barrier`
-    prevents that in jaxlib 0.12 but not in 0.10; a branch on what nobody knows does in both.
+    say) into the turning, whose strided reads are ten times slower.
     """
-    return lax.cond(x.ravel()[0] < 0, lambda *xg: xg, lambda *xg: xg, x, g)
+    if jax.__version_info__ >= (0, 11):
+        return lax.optimization_barrier((x, g))
+    # jaxlib 0.10 drops the barrier before it fuses, but keeps a branch on what it cannot know.
+    nan = jnp.isnan(x[0, 0, 0, 0])
+    return lax.cond(nan, lambda *xg: tuple(a * jnp.nan for a in xg), lambda *xg: xg, x, g)

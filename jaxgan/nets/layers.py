@@ -19,6 +19,7 @@ from jaxgan.nets import conv
 from jaxgan.types import Array
 
 Padding = str | int | Sequence[int | tuple[int, int]]
+PADDINGS = {"SAME": "SAME", "VALID": "VALID"}  # those that have a name
 
 
 class Conv(nn.Module):
@@ -51,11 +52,15 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Maps images [B, H, W, C] to [B, h, w, features]."""
-        groups, kernel, strides = self.feature_group_count, _pair(self.kernel_size), _pair(self.strides)
+        groups, kernel, strides = (
+            self.feature_group_count,
+            _pair(self.kernel_size),
+            _pair(self.strides),
+        )
         shape = (*kernel, x.shape[-1] // groups, self.features)
         x, w, bias = _parameters(self, x, shape)
         padding = _conv_padding(self.padding, x.shape[1:3], kernel, strides)
-        window = conv.Window(x.shape[1:3], kernel, strides, padding, groups)
+        window = conv.Window(_pair(x.shape[1:3]), kernel, strides, padding, groups)
         y = conv.conv(window, x, w)
         return y if bias is None else y + bias.reshape(1, 1, 1, -1)
 
@@ -235,38 +240,36 @@ def _parameters(layer, x: Array, shape: tuple[int, ...]) -> tuple[Array, Array, 
     return x, w, bias
 
 
-def _pair(value: int | Sequence[int]) -> tuple[int, int]:
-    rows, columns = (value, value) if isinstance(value, int) else value
-    return rows, columns
+def _pair(value: int | Sequence[int]) -> conv.Pair:
+    first, second = (value, value) if isinstance(value, int) else value
+    return first, second
 
 
-def _conv_padding(padding: Padding, size, kernel, strides):
+def _conv_padding(padding: Padding, size, kernel, strides) -> tuple[conv.Pair, conv.Pair]:
     if isinstance(padding, str):
-        (top, left) = lax.padtype_to_pads(size, kernel, strides, padding)
-        return tuple(top), tuple(left)
+        padding = types.lookup(PADDINGS, padding, "padding")
+        padding = lax.padtype_to_pads(size, kernel, strides, padding)
     rows, columns = (padding, padding) if isinstance(padding, int) else padding
-    return _before_after(rows), _before_after(columns)
+    return _pair(rows), _pair(columns)
 
 
-def _before_after(pad) -> tuple[int, int]:
-    before, after = (pad, pad) if isinstance(pad, int) else pad
-    return before, after
-
-
-def _transposed_window(padding: Padding, size, kernel, strides):
+def _transposed_window(
+    padding: Padding, size, kernel, strides
+) -> tuple[conv.Pair, tuple[conv.Pair, conv.Pair]]:
     """Output size and padding of the convolution that this transposed one is the gradient of."""
     if isinstance(padding, str):
-        pads = tuple(_transposed_pads(padding, k, s) for k, s in zip(kernel, strides, strict=True))
-    else:
-        pads = _conv_padding(padding, size, kernel, strides)
-    full = tuple(
+        padding = types.lookup(PADDINGS, padding, "padding")
+        padding = [_transposed_pads(padding, k, s) for k, s in zip(kernel, strides, strict=True)]
+    pads = _conv_padding(padding, size, kernel, strides)
+    rows, columns = (
         (n - 1) * s + 2 - k + sum(pad)
         for n, k, s, pad in zip(size, kernel, strides, pads, strict=True)
     )
-    return full, tuple((k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel, pads, strict=True))
+    top, left = ((k - 1 - a, k - 1 - b) for k, (a, b) in zip(kernel, pads, strict=True))
+    return (rows, columns), (top, left)
 
 
-def _transposed_pads(padding: str, kernel: int, stride: int) -> tuple[int, int]:
+def _transposed_pads(padding: str, kernel: int, stride: int) -> conv.Pair:
     total = kernel + stride - 2 + (max(kernel - stride, 0) if padding == "VALID" else 0)
     before = kernel - 1 if padding == "VALID" or stride >= kernel else -(-total // 2)
     return before, total - before

@@ -43,7 +43,9 @@ def test_players_fit_each_other_at_every_size(image_size, channels, kernel):
 
 def _kernels(variables):
     params = variables["params"]
-    return {name: params[name]["kernel"].shape for name in sorted(params) if "kernel" in params[name]}
+    return {
+        name: params[name]["kernel"].shape for name in sorted(params) if "kernel" in params[name]
+    }
 
 
 def test_width_doubles_with_each_halving():
@@ -168,7 +170,9 @@ def test_the_conditional_logit_is_a_projection():
     np.testing.assert_allclose(difference, expected, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("net", [dcgan.Generator(image_size=8, num_classes=3), dcgan.Discriminator(num_classes=3)])
+@pytest.mark.parametrize(
+    "net", [dcgan.Generator(image_size=8, num_classes=3), dcgan.Discriminator(num_classes=3)]
+)
 def test_a_conditional_network_asks_for_its_labels(net):
     x = jnp.zeros((2, 5)) if isinstance(net, dcgan.Generator) else jnp.zeros((2, 8, 8, 1))
     with pytest.raises(UserError, match="label"):

@@ -24,7 +24,9 @@ def test_generator_makes_examples_of_its_shape(shape, batch_norm):
 @pytest.mark.parametrize("shape", [(2,), (4, 4, 3)])
 def test_discriminator_makes_one_logit_an_example(shape):
     disc = mlp.Discriminator(features=(8,))
-    logits = jax.eval_shape(lambda x: disc.init_with_output(KEY, x, train=True)[0], jnp.zeros((5, *shape)))
+    logits = jax.eval_shape(
+        lambda x: disc.init_with_output(KEY, x, train=True)[0], jnp.zeros((5, *shape))
+    )
     assert logits.shape == (5,) and logits.dtype == jnp.float32
 
 

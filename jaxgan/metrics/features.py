@@ -1,0 +1,160 @@
+"""Features that scores are computed from: of the digit classifier, or of a user's function.
+
+A *feature function* maps images [B, H, W, C] in [-1, 1] to a dict of arrays: `"features"` [B, D],
+and `"probs"` [B, K] where there are classes. `digit_features` makes one from the weights that
+`python -m experiments.classifier` trains; `inception_features` from the Inception-v3 of
+the FID; `user_features` from any function images -> features [B, D].
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import auto as tqdm
+
+from jaxgan import images as images_lib
+from jaxgan.nets import inception, layers
+from jaxgan.types import Array, PyTree, UserError
+
+FeatureFn = Callable[[Array], dict[str, Array]]  # [B, H, W, C] in [-1, 1] -> {"features": [B, D]}
+Place = Callable[[np.ndarray], Any]  # puts a batch on the device, or spreads it over several
+
+
+class DigitClassifier(nn.Module):
+    """A small convolutional classifier, for 28 x 28 digits and the like.
+
+    Strides rather than pooling, and no normalisation: no state beside the parameters, and quick to
+    train on a CPU.
+
+    Attributes:
+      num_classes: number of classes K.
+      width: channels of the first convolution.
+      features: units of the penultimate layer.
+    """
+
+    num_classes: int = 10
+    width: int = 32
+    features: int = 128
+
+    @nn.compact
+    def __call__(self, images: Array) -> dict[str, Array]:
+        """Maps images [B, H, W, C] in [-1, 1] to `"features"` [B, features], `"logits"` [B, K]."""
+        x = nn.relu(layers.Conv(self.width, 5, strides=2)(images))  # [B, 14, 14, 32]
+        x = nn.relu(layers.Conv(2 * self.width, 3, strides=2)(x))  # [B, 7, 7, 64]
+        x = nn.relu(layers.Conv(2 * self.width, 3)(x))  # [B, 7, 7, 64]
+        x = nn.relu(nn.Dense(self.features)(x.reshape(x.shape[0], -1)))  # [B, 128]
+        return {"features": x, "logits": nn.Dense(self.num_classes)(x)}
+
+
+def digit_features(params: PyTree) -> FeatureFn:
+    """Makes the feature function of a trained `DigitClassifier`.
+
+    Args:
+      params: its parameters, as `weights.load_classifier` returns them.
+
+    Returns:
+      images [B, H, W, C] in [-1, 1] -> {"features": [B, 128], "probs": [B, K]}, jitted.
+
+    Raises:
+      UserError: when called on images that the classifier was not trained for.
+    """
+    channels, width = params["Conv_0"]["kernel"].shape[2:]
+    places = params["Dense_0"]["kernel"].shape[0] // (2 * width)  # positions after two strides of 2
+    features, num_classes = params["Dense_1"]["kernel"].shape
+    net = DigitClassifier(num_classes=num_classes, width=width, features=features)
+    apply = jax.jit(net.apply)
+
+    def feature_fn(images: Array) -> dict[str, Array]:
+        size = images.shape[1:]
+        if len(size) != 3 or size[2] != channels or -(-size[0] // 4) * -(-size[1] // 4) != places:
+            side = 4 * round(places**0.5)
+            raise UserError(
+                f"images {list(images.shape)} do not fit the classifier, which sees"
+                f" [B, {side}, {side}, {channels}]; use features made for these images"
+            )
+        out = apply({"params": params}, images)
+        return {"features": out["features"], "probs": jax.nn.softmax(out["logits"])}
+
+    return feature_fn
+
+
+def inception_features(params: PyTree) -> FeatureFn:
+    """Makes the feature function that the FID and the inception score are defined by.
+
+    Args:
+      params: as `weights.load_inception` returns them.
+
+    Returns:
+      images [B, H, W, 1 or 3] in [-1, 1] -> {"features": [B, 2048], "probs": [B, 1008]}.
+
+    Raises:
+      UserError: when called on images with neither one nor three channels.
+    """
+    apply = jax.jit(inception.Inception().apply)
+
+    def feature_fn(images: Array) -> dict[str, Array]:
+        out = apply({"params": params}, inception.preprocess(images))
+        return {"features": out["pool3"], "probs": jax.nn.softmax(out["logits"])}
+
+    return feature_fn
+
+
+def user_features(function: Callable[[Array], Array]) -> FeatureFn:
+    """Makes a feature function of any function from images to one vector an image.
+
+    Args:
+      function: images [B, H, W, C] in [-1, 1] -> [B, ...]; flattened to [B, D].
+
+    Returns:
+      images -> {"features": [B, D]}.
+    """
+
+    def feature_fn(images: Array) -> dict[str, Array]:
+        out = jnp.asarray(function(images))
+        if out.ndim < 2 or out.shape[0] != images.shape[0]:
+            raise UserError(
+                f"the feature function made {list(out.shape)} of images {list(images.shape)};"
+                " it must return one vector for each image, [B, D]"
+            )
+        return {"features": out.reshape(out.shape[0], -1)}
+
+    return feature_fn
+
+
+def extract(
+    feature_fn: FeatureFn,
+    images: np.ndarray,
+    *,
+    batch_size: int = 500,
+    place: Place = jnp.asarray,
+    progress: bool = False,
+) -> dict[str, np.ndarray]:
+    """Applies a feature function to many images, a batch of constant size at a time.
+
+    Args:
+      feature_fn: images [B, H, W, C] in [-1, 1] -> dict of [B, ...].
+      images: [N, H, W, C], uint8 or float in [-1, 1].
+      batch_size: images at a time; the last batch is filled up, so that there is one compilation.
+      place: puts a batch on the device; a function that shards it uses several devices.
+      progress: shows a progress bar.
+
+    Returns:
+      dict of [N, ...] float32, on the host.
+    """
+    batch_size = min(batch_size, len(images))
+    parts: list[Mapping[str, Array]] = []
+    for start in tqdm.trange(0, len(images), batch_size, disable=not progress, desc="features"):
+        batch = images[start : start + batch_size]
+        missing = batch_size - len(batch)
+        batch = np.concatenate([batch, np.repeat(batch[-1:], missing, 0)]) if missing else batch
+        placed = place(batch)
+        if placed.dtype == np.uint8:
+            placed = images_lib.from_uint8(placed)
+        parts.append(jax.device_get(feature_fn(placed)))
+    return {
+        name: np.concatenate([part[name] for part in parts])[: len(images)].astype(np.float32)
+        for name in parts[0]
+    }

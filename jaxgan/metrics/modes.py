@@ -1,0 +1,91 @@
+"""How many modes of a known distribution a generator makes, and how evenly."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgan.metrics import features
+from jaxgan.metrics.features import FeatureFn, Place
+from jaxgan.types import Array, UserError
+
+
+def modes_and_kl(labels: Array | np.ndarray, num_modes: int) -> tuple[int, float]:
+    """Counts the modes hit, and measures how unevenly.
+
+    See "VEEGAN" by Srivastava et al. (https://arxiv.org/abs/1705.07761), section 4: with p the
+    share of samples in each mode and q uniform, `KL(p || q) = sum p ln(p / q)`, in nats.
+
+    Args:
+      labels: [N] int in [0, num_modes), the mode of each sample.
+      num_modes: how many modes there are.
+
+    Returns:
+      Modes with at least one sample, and the divergence: 0 for even, ln(num_modes) for one mode.
+
+    Raises:
+      UserError: no labels, or one out of range.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or not labels.size or labels.min() < 0 or labels.max() >= num_modes:
+        raise UserError(f"labels {list(labels.shape)} must be [N], N > 0, each in [0, {num_modes})")
+    counts = np.bincount(labels, minlength=num_modes)
+    p = counts[counts > 0] / len(labels)
+    return len(p), float((p * np.log(p * num_modes)).sum())
+
+
+def mixture_modes(
+    samples: Array | np.ndarray, centres: Array | np.ndarray, sigma: float
+) -> dict[str, float]:
+    """Scores samples of a mixture of round Gaussians.
+
+    See "VEEGAN" by Srivastava et al. (https://arxiv.org/abs/1705.07761), section 4.1: a sample is
+    of high quality within three standard deviations of its nearest mode.
+
+    Args:
+      samples: [N, D].
+      centres: [K, D], the modes.
+      sigma: their standard deviation.
+
+    Returns:
+      {"high_quality": share of samples, "modes": modes nearest to at least one of high quality,
+      "kl": divergence of all samples' nearest modes from uniform}.
+
+    Raises:
+      UserError: samples that are not finite, or not of the centres' dimension.
+    """
+    if not np.isfinite(np.asarray(samples)).all():
+        raise UserError("samples are not finite (NaN or infinity); the generator diverged")
+    samples, centres = (jnp.asarray(x, jnp.float32) for x in (samples, centres))
+    if samples.ndim != 2 or samples.shape[1:] != centres.shape[1:]:
+        raise UserError(f"samples {list(samples.shape)} do not match centres {list(centres.shape)}")
+    squared = np.square(np.asarray(samples)[:, None] - np.asarray(centres)[None]).sum(-1)
+    nearest, good = squared.argmin(1), squared.min(1) <= (3 * sigma) ** 2
+    return {
+        "high_quality": float(good.mean()),
+        "modes": float(len(np.unique(nearest[good]))),
+        "kl": modes_and_kl(nearest, len(centres))[1],
+    }
+
+
+def stacked_labels(
+    feature_fn: FeatureFn, images: np.ndarray, *, place: Place = jnp.asarray
+) -> np.ndarray:
+    """Names the mode of StackedMNIST images: `100 a + 10 b + c` for digits a, b, c in the channels.
+
+    Args:
+      feature_fn: with the digit classifier's `"probs"` [B, 10] of images [B, H, W, 1].
+      images: [N, H, W, 3], uint8 or float in [-1, 1].
+      place: puts a batch on the device.
+
+    Returns:
+      [N] int in [0, 1000), for `modes_and_kl`.
+
+    Raises:
+      UserError: images without three channels.
+    """
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise UserError(f"images {list(images.shape)} must be [N, H, W, 3], a digit a channel")
+    digits = [
+        features.extract(feature_fn, images[..., c : c + 1], place=place)["probs"].argmax(1)
+        for c in range(3)
+    ]
+    return 100 * digits[0] + 10 * digits[1] + digits[2]

@@ -1,0 +1,236 @@
+"""Metrics of images themselves: structural similarity, and the sliced Wasserstein distance."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxgan import images as images_lib
+from jaxgan.types import Array, Key, UserError
+
+WINDOW, SIGMA = 11, 1.5  # of the Gaussian that local moments are taken over
+K1, K2 = 0.01, 0.03  # keep quotients stable, as shares of the range
+BINOMIAL = np.array([1, 4, 6, 4, 1]) / 16  # blurs between the levels of a pyramid
+SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # finest first; Wang et al., section 3.2
+
+
+@jax.jit
+def ssim(a: Array, b: Array) -> Array:
+    """Structural similarity of pairs of images.
+
+    See "Image Quality Assessment: From Error Visibility to Structural Similarity" by Wang et al.
+    (https://doi.org/10.1109/TIP.2003.819861), eq. 13, with its Gaussian window of 11 pixels.
+
+    Args:
+      a: [B, H, W, C] in [-1, 1], H and W of 11 or more.
+      b: [B, H, W, C] in [-1, 1].
+
+    Returns:
+      [B] in [-1, 1]; 1 for equal images.
+    """
+    luminance, contrast = _ssim_terms(a, b)
+    return (luminance * contrast).mean((1, 2, 3))
+
+
+@jax.jit
+def multi_scale_ssim(a: Array, b: Array) -> Array:
+    """Structural similarity over up to five scales.
+
+    See "Multi-scale Structural Similarity for Image Quality Assessment" by Wang et al.
+    (https://doi.org/10.1109/ACSSC.2003.1292216), eq. 7. Between pairs of samples it measures
+    variety: "Conditional Image Synthesis with Auxiliary Classifier GANs" by Odena et al.
+    (https://arxiv.org/abs/1610.09585). Images under 176 pixels have fewer scales, down to the
+    last where the window fits; the weights of those are normalised, so numbers of different image
+    sizes do not compare.
+
+    Args:
+      a: [B, H, W, C] in [-1, 1], H and W of 11 or more.
+      b: [B, H, W, C] in [-1, 1].
+
+    Returns:
+      [B] in [0, 1]; 1 for equal images.
+    """
+    chex.assert_equal_shape((a, b))
+    weights = np.array(SCALE_WEIGHTS[: _num_scales(min(a.shape[1:3]))])
+    weights = weights / weights.sum()
+    result = jnp.ones(a.shape[:1])
+    for scale, weight in enumerate(weights):
+        luminance, contrast = _ssim_terms(a, b)
+        last = scale == len(weights) - 1
+        term = (luminance * contrast if last else contrast).mean((1, 2, 3))
+        result = result * jnp.maximum(term, 0.0) ** weight  # negative terms have no such power
+        a, b = _halve(a), _halve(b)
+    return result
+
+
+def diversity(
+    key: Key, images: Array | np.ndarray, *, pairs: int = 1000, batch_size: int = 250
+) -> float:
+    """Mean multi-scale similarity of random pairs of images; the lower, the more varied.
+
+    Args:
+      key: chooses the pairs.
+      images: [N, H, W, C], uint8 or in [-1, 1], of one class at best; N of 2 or more.
+      pairs: number of pairs, each of two different images.
+      batch_size: pairs at a time.
+
+    Returns:
+      The mean, in [0, 1].
+
+    Raises:
+      UserError: fewer than two images, or images smaller than the window.
+    """
+    if len(images) < 2 or min(images.shape[1:3]) < WINDOW:
+        raise UserError(
+            f"images {list(images.shape)}: need 2 or more, {WINDOW} pixels or more a side"
+        )
+    first_key, second_key = jax.random.split(key)
+    first = np.asarray(jax.random.randint(first_key, (pairs,), 0, len(images)))
+    second = np.asarray(jax.random.randint(second_key, (pairs,), 1, len(images)))
+    second = (first + second) % len(images)
+    if images.dtype == np.uint8:
+        images = images_lib.from_uint8(jnp.asarray(images))
+    values = [
+        multi_scale_ssim(images[first[i : i + batch_size]], images[second[i : i + batch_size]])
+        for i in range(0, pairs, batch_size)
+    ]
+    return float(np.concatenate(values).mean())
+
+
+def sliced_wasserstein(
+    key: Key, real: Array | np.ndarray, fake: Array | np.ndarray, *, projections: int = 512
+) -> float:
+    """Mean distance of two sets' projections on random directions, each sorted.
+
+    See "Sliced and Radon Wasserstein Barycenters of Measures" by Bonneel et al.
+    (https://doi.org/10.1007/s10851-014-0506-3), eq. 14, with the first power of the distance.
+
+    Args:
+      key: chooses the directions.
+      real: [N, D] features or pixels.
+      fake: [N, D], as many.
+      projections: number of directions.
+
+    Returns:
+      The distance, 0 or more, in the units of the features.
+
+    Raises:
+      UserError: the sets differ in shape.
+    """
+    if np.shape(real) != np.shape(fake) or np.ndim(real) != 2:
+        raise UserError(
+            f"real {list(np.shape(real))} and fake {list(np.shape(fake))} must have one shape,"
+            " [N, D]"
+        )
+    directions = jax.random.normal(key, (projections, np.shape(real)[1]))
+    directions = directions / jnp.linalg.norm(directions, axis=1, keepdims=True)
+    real, fake = jnp.asarray(real, jnp.float32), jnp.asarray(fake, jnp.float32)
+    some = max(1, 2**24 // len(real))  # directions at a time
+    parts = [directions[i : i + some] for i in range(0, projections, some)]
+    return float(np.concatenate([_projected(real, fake, part) for part in parts]).mean())
+
+
+def patches(key: Key, images: Array, *, num: int, size: int = 7) -> list[Array]:
+    """Cuts random patches from every level of the images' Laplacian pyramids, and normalises them.
+
+    With `sliced_wasserstein` for each level this is the measure of "Progressive Growing of GANs"
+    by Karras et al. (https://arxiv.org/abs/1710.10196), section 5, which multiplies the distance
+    by 1000.
+
+    Args:
+      key: chooses the places.
+      images: [N, H, W, C], sides divisible by 2 as often as they are 32 or more.
+      num: patches from each image and level.
+      size: side of a patch.
+
+    Returns:
+      For each level, finest first, [N * num, size * size * C], mean 0 and deviation 1 a channel.
+    """
+    levels, channels = _laplacian_pyramid(images), images.shape[-1]
+    result = []
+    for level, level_key in zip(levels, jax.random.split(key, len(levels)), strict=True):
+        cut = _cut(level_key, level, num, size)  # [N * num, size, size, C]
+        mean, std = cut.mean((0, 1, 2)), cut.std((0, 1, 2))
+        shape = (1, 1, 1, channels)
+        normalised = (cut - mean.reshape(shape)) / jnp.maximum(std, 1e-8).reshape(shape)
+        result.append(normalised.reshape(len(cut), -1))
+    return result
+
+
+def _num_scales(side: int) -> int:
+    scales = 1
+    while scales < len(SCALE_WEIGHTS) and (side >> scales) >= WINDOW:
+        scales += 1
+    return scales
+
+
+def _ssim_terms(a: Array, b: Array) -> tuple[Array, Array]:
+    """Luminance and contrast-structure terms [B, H - 10, W - 10, C] of SSIM."""
+    c1, c2 = (K1 * 2.0) ** 2, (K2 * 2.0) ** 2  # 2 is the range of [-1, 1]
+    mean_a, mean_b = _blur(a), _blur(b)
+    var_a, var_b = _blur(a * a) - mean_a**2, _blur(b * b) - mean_b**2
+    covariance = _blur(a * b) - mean_a * mean_b
+    mean_a, mean_b = mean_a + 1.0, mean_b + 1.0  # the index is defined on ranges that start at 0
+    luminance = (2.0 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    return luminance, (2.0 * covariance + c2) / (var_a + var_b + c2)
+
+
+def _blur(x: Array) -> Array:
+    """Gaussian means over the places where the window fits: two one-dimensional passes."""
+    offsets = np.arange(WINDOW) - WINDOW // 2
+    window = np.exp(-0.5 * (offsets / SIGMA) ** 2)
+    window = window / window.sum()
+    return _filtered(_filtered(x, window, axis=1), window, axis=2)
+
+
+def _filtered(x: Array, window: np.ndarray, *, axis: int) -> Array:
+    """Weighted sums along an axis where the window fits; quicker on a CPU than a convolution."""
+    length = x.shape[axis] - len(window) + 1
+    result = jnp.zeros(())
+    for start, weight in enumerate(window.tolist()):
+        result = result + weight * lax.slice_in_dim(x, start, start + length, axis=axis)
+    return result
+
+
+def _halve(x: Array) -> Array:
+    """Means over 2 x 2 pixels; an odd last row or column is left out."""
+    sums = lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    return sums / 4.0
+
+
+@jax.jit
+def _projected(real: Array, fake: Array, directions: Array) -> Array:
+    """Distance between the two sets along each direction [P]."""
+    real, fake = (
+        jnp.sort(jnp.matmul(directions, points.T, precision="highest")) for points in (real, fake)
+    )
+    return jnp.abs(real - fake).mean(1)
+
+
+def _laplacian_pyramid(images: Array) -> list[Array]:
+    """Band-pass levels, finest first, and the low-pass rest, at least 16 pixels a side."""
+    levels = []
+    while min(images.shape[1:3]) >= 32 and not (images.shape[1] % 2 or images.shape[2] % 2):
+        smaller = _binomial(images)[:, ::2, ::2]
+        spread = jnp.zeros_like(images).at[:, ::2, ::2].set(4.0 * smaller)
+        levels.append(images - _binomial(spread))
+        images = smaller
+    return [*levels, images]
+
+
+@jax.jit
+def _binomial(x: Array) -> Array:
+    x = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
+    return _filtered(_filtered(x, BINOMIAL, axis=1), BINOMIAL, axis=2)
+
+
+def _cut(key: Key, images: Array, num: int, size: int) -> Array:
+    """Cuts patches [N * num, size, size, C] at random places."""
+    total, (height, width) = num * len(images), images.shape[1:3]
+    row_key, column_key = jax.random.split(key)
+    top = jax.random.randint(row_key, (total, 1, 1), 0, height - size + 1)
+    left = jax.random.randint(column_key, (total, 1, 1), 0, width - size + 1)
+    offsets = jnp.arange(size)
+    owner = jnp.repeat(jnp.arange(len(images)), num)[:, None, None]
+    return images[owner, top + offsets[None, :, None], left + offsets[None, None, :]]

@@ -1,0 +1,65 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments import classifier
+from jaxgan import data
+from jaxgan.metrics import features, weights
+from jaxgan.types import UserError
+
+
+def config(tmp_path, **changes):
+    options = {"dataset": "digits", "out": str(tmp_path / "net.npz"), "epochs": 2}
+    return classifier.Config(**{**options, "batch_size": 64, "max_shift": 1, **changes})
+
+
+def test_learns_the_bundled_digits_and_records_what_it_wrote(tmp_path):
+    record = classifier.run(config(tmp_path, epochs=4, learning_rate=1e-2, decay=0.9))
+    assert record["test_accuracy"] > 0.9
+    assert record == json.loads((tmp_path / "net.json").read_text())
+    params, loaded = weights.load_classifier("digits", path=tmp_path / "net.npz")
+    assert loaded["sha256"] == weights.sha256(tmp_path / "net.npz")
+    test = data.load("digits", split="test")
+    probs = features.extract(features.digit_features(params), test.arrays["image"])["probs"]
+    share = (probs.argmax(1) == test.arrays["label"]).mean()
+    assert share == pytest.approx(record["test_accuracy"])
+
+
+def test_the_same_seed_trains_the_same_weights(tmp_path):
+    first = classifier.run(config(tmp_path, epochs=1))["sha256"]
+    assert classifier.run(config(tmp_path, epochs=1))["sha256"] == first
+    assert classifier.run(config(tmp_path, epochs=1, seed=1))["sha256"] != first
+
+
+def test_shift_moves_images_and_repeats_the_border():
+    image = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(classifier.random_shift(rng, image, 0), image)
+    padded = np.pad(image, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="edge")[0]
+    windows = [padded[i : i + 4, j : j + 4] for i in range(5) for j in range(5)]
+    for shifted in classifier.random_shift(rng, image.repeat(20, 0), 2):
+        assert any((shifted == window).all() for window in windows)
+
+
+def test_mistakes_are_one_line_before_any_training(tmp_path):
+    with pytest.raises(UserError, match=r"must end in \.npz"):
+        classifier.run(config(tmp_path, out="net.pkl"))
+    with pytest.raises(UserError, match="--epochs=0"):
+        config(tmp_path, epochs=0)
+    image = np.zeros((10, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / "images.npz", image=image, test_image=image)
+    with pytest.raises(UserError, match="has no labels"):
+        classifier.run(config(tmp_path, dataset="arrays", data_dir=str(tmp_path / "images.npz")))
+
+
+def test_importing_it_defines_no_flag_and_starts_nothing():
+    program = (
+        "import dataclasses, jax; from absl import flags; from experiments import classifier\n"
+        "names = {field.name for field in dataclasses.fields(classifier.Config)}\n"
+        "assert not names & set(flags.FLAGS)\n"
+        "jax.config.update('jax_num_cpu_devices', 3)  # refused once a device was used\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)

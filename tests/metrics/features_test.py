@@ -1,0 +1,78 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgan import parallel
+from jaxgan.metrics import features
+from jaxgan.types import UserError
+
+
+@pytest.fixture(scope="module")
+def params():
+    net = features.DigitClassifier(num_classes=3, width=4, features=6)
+    return jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))["params"]
+
+
+def random_bytes(num, side=8):
+    return np.random.default_rng(0).integers(0, 256, (num, side, side, 1)).astype(np.uint8)
+
+
+def test_digit_features_are_the_penultimate_layer_and_the_classes(params):
+    out = features.digit_features(params)(jnp.zeros((2, 8, 8, 1)))
+    assert out["features"].shape == (2, 6)
+    assert out["probs"].shape == (2, 3)
+    np.testing.assert_allclose(out["probs"].sum(1), 1, rtol=1e-6)
+    logits = out["features"] @ params["Dense_1"]["kernel"]
+    np.testing.assert_allclose(jax.nn.softmax(logits), out["probs"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, 28, 28, 1), (8, 8, 1)])
+def test_images_that_do_not_fit_the_classifier_are_refused(params, shape):
+    with pytest.raises(UserError, match=r"which sees \[B, 8, 8, 1\]"):
+        features.digit_features(params)(jnp.zeros(shape))
+
+
+def test_extract_fills_the_last_batch_and_drops_what_it_filled(params):
+    images, feature_fn = random_bytes(11), features.digit_features(params)
+    shapes = []
+
+    def recorded(batch):
+        shapes.append(batch.shape)
+        return feature_fn(batch)
+
+    out = features.extract(recorded, images, batch_size=4)
+    assert shapes == [(4, 8, 8, 1)] * 3
+    whole = feature_fn(images / np.float32(127.5) - 1)
+    assert out["features"].shape == (11, 6)
+    np.testing.assert_allclose(out["features"], whole["features"], rtol=1e-4, atol=1e-5)
+
+
+def test_bytes_and_floats_give_the_same_features(params):
+    images, feature_fn = random_bytes(5), features.digit_features(params)
+    floats = images / np.float32(127.5) - 1
+    np.testing.assert_allclose(
+        features.extract(feature_fn, images)["probs"],
+        features.extract(feature_fn, floats)["probs"],
+        rtol=1e-5,
+    )
+
+
+def test_eight_devices_give_the_features_of_one(params):
+    mesh, images = parallel.make_mesh(), random_bytes(20)
+    feature_fn = features.digit_features(params)
+
+    def place(batch):
+        return parallel.shard_batch({"image": batch}, mesh)["image"]
+
+    sharded = features.extract(feature_fn, images, batch_size=16, place=place)
+    one = features.extract(feature_fn, images)
+    np.testing.assert_allclose(sharded["features"], one["features"], rtol=1e-4, atol=1e-5)
+
+
+def test_user_features_take_any_function_of_images():
+    feature_fn = features.user_features(lambda images: images[:, ::2])
+    out = features.extract(feature_fn, np.zeros((3, 4, 4, 1), np.float32))
+    assert out["features"].shape == (3, 8)
+    with pytest.raises(UserError, match="one vector for each image"):
+        features.user_features(lambda images: images.mean())(jnp.zeros((3, 4, 4, 1)))

@@ -1,0 +1,31 @@
+import numpy as np
+
+from jaxgan.metrics import neighbours
+
+RANDOM = np.random.default_rng(0)
+TRAIN, TEST, FRESH = RANDOM.normal(size=(3, 500, 4))
+
+
+def test_fresh_samples_are_as_near_to_either_split():
+    result = neighbours.memorisation(FRESH, TRAIN, TEST)
+    assert abs(result["nearer_to_train"] - 0.5) < 0.08
+    assert abs(result["ratio"] - 1) < 0.1
+
+
+def test_near_copies_are_nearer_to_the_training_split():
+    result = neighbours.memorisation(TRAIN + 0.01 * FRESH, TRAIN, TEST)
+    assert result["nearer_to_train"] > 0.95
+    assert result["ratio"] < 0.1
+    assert result["train_distance"] < 0.05 < result["test_distance"]
+
+
+def test_exact_copies_of_either_split():
+    assert neighbours.memorisation(TRAIN, TRAIN, TEST)["nearer_to_train"] == 1
+    assert neighbours.memorisation(TEST, TRAIN, TEST)["nearer_to_train"] == 0
+    assert neighbours.memorisation(TRAIN, TRAIN, TRAIN)["nearer_to_train"] == 0.5
+
+
+def test_a_larger_training_split_is_no_advantage():
+    many = RANDOM.normal(size=(5000, 4))
+    result = neighbours.memorisation(FRESH, many, TEST)
+    assert abs(result["nearer_to_train"] - 0.5) < 0.08

@@ -1,0 +1,216 @@
+"""Layers against Flax's of the same name: parameters, values, gradients, running statistics."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxgan import types
+from jaxgan.nets import layers
+
+KEY = jax.random.key(0)
+
+
+def _close(ours, theirs, tolerance=3e-5):
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        scale = 1 + float(jnp.abs(b).max())
+        np.testing.assert_allclose(a.astype(float), b.astype(float), atol=tolerance * scale)
+
+
+def _value_and_grads(module, variables, x, **kwargs):
+    def loss(variables, x):
+        y = module.apply(variables, x, **kwargs)
+        return jnp.sin(y.astype(jnp.float32)).sum(), y
+
+    return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(variables, x)
+
+
+@pytest.mark.parametrize(
+    "kernel,strides,padding",
+    [
+        (4, 2, "SAME"),
+        (4, 2, "VALID"),
+        (5, 2, "SAME"),
+        ((2, 3), (1, 2), ((1, 2), (0, 1))),
+        (1, 3, "SAME"),
+        (2, 3, "VALID"),
+        (3, 1, 1),
+    ],
+)
+@pytest.mark.parametrize("name", ["Conv", "ConvTranspose"])
+def test_convolutions_are_flaxs(name, kernel, strides, padding):
+    x = jax.random.normal(KEY, (2, 7, 6, 3))
+    ours = getattr(layers, name)(4, kernel, strides, padding)
+    pair = [(n, n) if isinstance(n, int) else n for n in (kernel, strides)]
+    theirs = getattr(nn, name)(4, *pair, padding)
+    variables = theirs.init(KEY, x)
+    _close(ours.init(KEY, x), variables, tolerance=0)
+    variables = jax.tree.map(lambda v: v + 0.1, variables)  # a bias that is not zero
+    _close(_value_and_grads(ours, variables, x), _value_and_grads(theirs, variables, x))
+
+
+def test_groups_dtypes_and_no_bias_are_flaxs():
+    x = jax.random.normal(KEY, (2, 6, 6, 4))
+    options = dict(use_bias=False, dtype=jnp.bfloat16, kernel_init=nn.initializers.normal(0.02))
+    for ours, theirs in (
+        (layers.Conv(6, 3, feature_group_count=2), nn.Conv(6, (3, 3), feature_group_count=2)),
+        (layers.Conv(6, 3, **options), nn.Conv(6, (3, 3), **options)),
+        (layers.ConvTranspose(6, 4, 2, **options), nn.ConvTranspose(6, (4, 4), (2, 2), **options)),
+    ):
+        variables = theirs.init(KEY, x)
+        _close(ours.init(KEY, x), variables, tolerance=0)
+        _close(ours.apply(variables, x), theirs.apply(variables, x), tolerance=1e-2)
+
+
+def test_a_padding_that_does_not_exist_is_named():
+    with pytest.raises(types.UserError, match='padding "SAM".*did you mean "SAME"'):
+        layers.Conv(3, 3, padding="SAM").init(KEY, jnp.zeros((1, 4, 4, 1)))
+    with pytest.raises(types.UserError, match='padding "CIRCULAR"'):
+        layers.ConvTranspose(3, 3, padding="CIRCULAR").init(KEY, jnp.zeros((1, 4, 4, 1)))
+
+
+NORMS = {
+    "batch": nn.BatchNorm(use_running_average=False, momentum=0.9),
+    "group": nn.GroupNorm(num_groups=4, epsilon=1e-5),
+    "layer": nn.LayerNorm(epsilon=1e-5, reduction_axes=(1, 2, 3), feature_axes=-1),
+}
+
+
+@pytest.mark.parametrize("slope", [None, 0.0, 0.2])
+@pytest.mark.parametrize("kind", NORMS)
+def test_norms_are_flaxs_up_to_the_second_derivative(kind, slope):
+    x = 2 * jax.random.normal(KEY, (6, 5, 3, 8)) + 1
+    norm = layers.Norm(kind, num_groups=4, slope=slope)
+    variables = norm.init(KEY, x, True)
+    _close(variables, NORMS[kind].init(KEY, x))
+    keys = jax.random.split(KEY, 2)
+    params = {
+        n: v + 0.3 * jax.random.normal(k, v.shape)
+        for k, (n, v) in zip(keys, variables["params"].items(), strict=True)
+    }
+
+    def ours(params, x):
+        return norm.apply({**variables, "params": params}, x, True, mutable="batch_stats")
+
+    def theirs(params, x):
+        y, stats = NORMS[kind].apply({**variables, "params": params}, x, mutable="batch_stats")
+        return (y if slope is None else nn.leaky_relu(y, slope)), stats
+
+    def derivatives(apply):
+        def first(params, x):
+            return jax.grad(lambda p, x: jnp.sin(apply(p, x)[0]).sum(), (0, 1))(params, x)
+
+        def penalty(params, x):
+            return sum(jnp.square(d).sum() for d in jax.tree.leaves(first(params, x)))
+
+        return jax.jit(lambda p, x: (apply(p, x), first(p, x), jax.grad(penalty, (0, 1))(p, x)))
+
+    _close(derivatives(ours)(params, x), derivatives(theirs)(params, x), tolerance=3e-4)
+
+
+def test_without_train_the_running_statistics_are_used_and_kept():
+    x = jax.random.normal(KEY, (6, 8))
+    norm, variables = layers.Norm("batch"), layers.Norm("batch").init(KEY, x, True)
+    _, variables = norm.apply(variables, x, True, mutable="batch_stats")
+    params = {"scale": jnp.full(8, 2.0), "bias": jnp.ones(8)}
+    y, after = norm.apply({**variables, "params": params}, x, False, mutable="batch_stats")
+    _close(after, variables)
+    stats = variables["batch_stats"]
+    _close(y, (x - stats["mean"][None]) / jnp.sqrt(stats["var"][None] + 1e-5) * 2 + 1)
+
+
+def test_no_norm_has_no_parameters_and_still_activates():
+    x = jnp.array([[-1.0, 2.0]])
+    assert layers.Norm("none", slope=0.2).init(KEY, x, True) == {}
+    _close(layers.Norm("none", slope=0.2).apply({}, x, True), jnp.array([[-0.2, 2.0]]))
+    _close(layers.Norm("none").apply({}, x, True), x)
+
+
+def test_an_unknown_norm_and_groups_that_do_not_divide_are_named():
+    x = jnp.zeros((2, 4, 4, 6))
+    with pytest.raises(types.UserError, match='norm "bach".*did you mean "batch"'):
+        layers.Norm("bach").init(KEY, x, True)
+    with pytest.raises(types.UserError, match="num_groups 4 does not divide 6 channels"):
+        layers.Norm("group", num_groups=4).init(KEY, x, True)
+
+
+def test_in_bfloat16_statistics_and_parameters_stay_float32():
+    x = jax.random.normal(KEY, (64, 8)) + 100  # bfloat16 sums of these would be far off
+    norm = layers.Norm("batch", momentum=0.0, dtype=jnp.bfloat16, slope=0.2)
+    variables = norm.init(KEY, x, True)
+    y, after = norm.apply(variables, x.astype(jnp.bfloat16), True, mutable="batch_stats")
+    assert y.dtype == jnp.bfloat16
+    assert {v.dtype for v in jax.tree.leaves((variables, after))} == {jnp.dtype(jnp.float32)}
+    mean = x.astype(jnp.bfloat16).astype(jnp.float32).mean(0)
+    _close(after["batch_stats"]["mean"], mean, tolerance=1e-6)
+
+
+def _norm_step(norm, variables):
+    def apply(x):
+        def loss(x):
+            y, stats = norm.apply(variables, x, True, mutable="batch_stats")
+            return jnp.sin(y).sum(), (y, stats)
+
+        return jax.grad(loss, has_aux=True)(x)
+
+    return apply
+
+
+def test_under_pmap_with_an_axis_name_the_batch_is_everyones():
+    x = 3 * jax.random.normal(KEY, (8, 2, 3, 3, 4)) + 1
+    norm = layers.Norm("batch", axis_name="data", slope=0.2)
+    variables = norm.init(KEY, x[0], True)
+    grads, (y, stats) = jax.pmap(_norm_step(norm, variables), axis_name="data")(x)
+    whole = jax.jit(_norm_step(layers.Norm("batch", slope=0.2), variables))
+    whole_grads, (whole_y, whole_stats) = whole(x.reshape(16, 3, 3, 4))
+    _close(np.asarray(y).reshape(16, 3, 3, 4), np.asarray(whole_y))
+    _close(np.asarray(grads).reshape(16, 3, 3, 4), np.asarray(whole_grads))
+    for shards, one in zip(jax.tree.leaves(stats), jax.tree.leaves(whole_stats), strict=True):
+        _close(np.asarray(shards), np.broadcast_to(one, shards.shape))
+
+
+class Tower(nn.Module):
+    """One of each layer."""
+
+    @nn.compact
+    def __call__(self, x):
+        x = layers.Norm("batch", slope=0.2)(layers.Conv(8, 4, 2)(x), True)
+        return layers.ConvTranspose(1, 4, 2)(x)
+
+
+def _tower_loss(params, stats, x):
+    y, _ = Tower().apply({"params": params, "batch_stats": stats}, x, mutable="batch_stats")
+    return jnp.square(y - 1).mean()
+
+
+def test_eight_devices_under_jit_equal_one():
+    x = jax.random.normal(KEY, (16, 8, 8, 1))
+    variables = Tower().init(KEY, x)
+    grad = jax.jit(jax.grad(_tower_loss))
+    mesh = Mesh(np.array(jax.devices()), ("data",))
+    everywhere = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
+    shards = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+    ours = grad(everywhere["params"], everywhere["batch_stats"], shards)
+    _close(
+        jax.device_get(ours), jax.device_get(grad(variables["params"], variables["batch_stats"], x))
+    )
+
+
+def test_several_seeds_at_once_equal_each_in_turn():
+    x = jax.random.normal(KEY, (4, 8, 8, 1))
+    seeds = jax.random.split(KEY, 3)
+    variables = jax.vmap(functools.partial(Tower().init, x=x))(seeds)
+    grad = jax.grad(_tower_loss)
+    together = jax.jit(jax.vmap(grad, (0, 0, None)))(
+        variables["params"], variables["batch_stats"], x
+    )
+    for i in range(3):
+        one = jax.tree.map(lambda v, i=i: v[i], variables)
+        alone = grad(one["params"], one["batch_stats"], x)
+        _close(jax.tree.map(lambda v, i=i: v[i], together), alone)
