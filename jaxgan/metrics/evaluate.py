@@ -28,6 +28,7 @@ def evaluate(
     feature_fn: FeatureFn,
     *,
     train: Images | None = None,
+    known: Mapping[str, Mapping[str, np.ndarray]] | None = None,
     k: int = 5,
     splits: int = 10,
     seed: int = 0,
@@ -47,6 +48,7 @@ def evaluate(
       feature_fn: images -> {"features", and "probs" where there are classes}; see `features`.
       train: [K, H, W, C] images that the generator was trained on; adds the floor and the test for
         copies.
+      known: features extracted before, of "real" or "train".
       k: neighbours of precision, recall, density and coverage.
       splits: parts of the classifier score.
       seed: of the subsets, pairs and directions that are drawn.
@@ -67,12 +69,11 @@ def evaluate(
     if train is not None:
         sets["train"] = as_images(train, "training images")
     _check_sets(sets, k)
-    out = {
-        name: features.extract(
-            feature_fn, images, batch_size=batch_size, place=place, progress=progress
+    out = dict(known or {})
+    for name in sets.keys() - out.keys():
+        out[name] = features.extract(
+            feature_fn, sets[name], batch_size=batch_size, place=place, progress=progress
         )
-        for name, images in sets.items()
-    }
     options = {"k": k, "splits": splits, "seed": seed}
     result: dict[str, object] = {**compare(out["real"], out["fake"], **options)}
     result |= _image_metrics(sets["real"], sets["fake"], seed)
