@@ -49,7 +49,8 @@ def save(manager: ocp.CheckpointManager, state: GANState) -> None:
       state: the state; its `step` names the checkpoint.
     """
     step = int(state.step)
-    if step in manager.all_steps():  # those still being written are among them
+    manager.wait_until_finished()
+    if step in finished_steps(manager):
         return
     args = {name: ocp.args.PyTreeSave(item) for name, item in _items(state).items()}
     manager.save(step, args=ocp.args.Composite(**args), force=True)
@@ -113,12 +114,11 @@ def restore_generator(directory: str | os.PathLike) -> tuple[int, PyTree]:
     """
     folder = _newest(pathlib.Path(directory).resolve(), items=("gen_ema",))
     # The item by itself: through the whole step's reader, Orbax opens every array of "state" too.
+    item: Any = folder / "gen_ema"  # Orbax asks for a path class of its own, and takes any
     reader = ocp.PyTreeCheckpointHandler()
-    stored = reader.metadata(folder / "gen_ema").tree
+    stored = reader.metadata(item).tree
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
-    variables = reader.restore(
-        folder / "gen_ema", args=ocp.args.PyTreeRestore(restore_args=as_numpy)
-    )
+    variables = reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
     reader.close()
     return int(folder.name), variables
 

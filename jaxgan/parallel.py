@@ -34,7 +34,8 @@ def initialize(
     Raises:
       UserError: devices are in use already, and are not that many.
     """
-    if compilation_cache and not jax.config.jax_compilation_cache_dir:
+    chosen = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if compilation_cache and not chosen:
         # Programs for one machine's CPU need not run on another that shares the home directory.
         folder = pathlib.Path(compilation_cache).expanduser() / socket.gethostname()
         jax.config.update("jax_compilation_cache_dir", str(folder))

@@ -16,7 +16,7 @@ import signal
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,14 @@ RESIDENT_BYTES = 2**30
 ENDLESS = 2**60
 
 _permutation_lock = threading.Lock()
+
+
+class Batches(Iterator[dict[str, Any]], Protocol):
+    """An endless iterator of batches that can be closed."""
+
+    def close(self) -> None:
+        """Stops reading ahead."""
+        ...
 
 
 def batch_indices(seed: int, step: int, *, num_examples: int, batch_size: int) -> np.ndarray:
@@ -88,7 +96,7 @@ def batches(
     process_count: int = 1,
     road: str = "auto",
     workers: int | None = None,
-) -> Iterator[dict[str, Any]]:
+) -> Batches:
     """Yields the batches of step `start` and all that follow, without end.
 
     Close the iterator (`.close()`) to stop reading ahead; leaving the program does so too.

@@ -61,7 +61,7 @@ class Conv(nn.Module):
         x, w, bias = _parameters(self, x, shape)
         padding = _conv_padding(self.padding, x.shape[1:3], kernel, strides)
         window = conv.Window(_pair(x.shape[1:3]), kernel, strides, padding, groups)
-        y = conv.conv(window, x, w)
+        y: Array = conv.conv(window, x, w)
         return y if bias is None else y + bias.reshape(1, 1, 1, -1)
 
 
@@ -99,7 +99,7 @@ class ConvTranspose(nn.Module):
         size, padding = _transposed_window(self.padding, x.shape[1:3], kernel, strides)
         window = conv.Window(size, kernel, strides, padding)
         # The convolution whose gradient this is has its kernel turned and its channels swapped.
-        y = conv.input_grad(window, x, w[::-1, ::-1].swapaxes(2, 3))
+        y: Array = conv.input_grad(window, x, w[::-1, ::-1].swapaxes(2, 3))
         return y if bias is None else y + bias.reshape(1, 1, 1, -1)
 
 
