@@ -46,7 +46,7 @@ class RunDir:
         try:
             self._record(config, experiment, data)
         except BaseException:
-            os.close(self._lock)
+            _release(self._lock)
             raise
         self._events: SummaryWriter | None = None
 
@@ -104,7 +104,7 @@ class RunDir:
         """Writes out the logs and lets the directory go."""
         if self._events is not None:
             self._events.close()
-        os.close(self._lock)
+        _release(self._lock)
 
     def __enter__(self):
         return self
@@ -179,6 +179,12 @@ def _take(path: pathlib.Path) -> int:
     os.ftruncate(lock, 0)
     os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     return lock
+
+
+def _release(lock: int) -> None:
+    """Lets the directory go, and says of it that nobody holds it."""
+    os.ftruncate(lock, 0)
+    os.close(lock)
 
 
 def _check_same(stored: dict, record: dict, fixed: list[str], path: pathlib.Path) -> None:
