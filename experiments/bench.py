@@ -97,6 +97,7 @@ def build(config: Config) -> tuple[StepFn, Any, dict[str, np.ndarray]]:
 
 def measure(config: Config) -> dict[str, Any]:
     """Times one row in this process; returns what its JSON line says."""
+    parallel.initialize()  # as a run does
     mesh = parallel.make_mesh()
     step, init, batch = build(config)
     compiled = parallel.jit_step(step, mesh)

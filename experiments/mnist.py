@@ -23,7 +23,7 @@ from jaxgan.types import Key, UserError
 
 @dataclasses.dataclass(frozen=True)
 class Config(experiment.RunConfig):
-    """The flags of this experiment; their defaults are the quickstart's."""
+    """The flags of this experiment; the flagfiles in experiments/flags set those of a recipe."""
 
     image_size: int = cli.field(28, "Side of the images in pixels: 8, 16, 28, 32, 64 or 128.")
     channels: int = cli.field(1, "Channels of the images: 1 grey, 3 RGB.", minimum=1)

@@ -59,12 +59,9 @@ def _keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return
-    for option, value in (
-        (-1, 2**31 - 1),
-        (-4, 0),
-        (-8, 1),
-    ):  # M_TRIM_THRESHOLD, MMAP_MAX, ARENA_MAX
-        mallopt(option, value)
+    mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: what is free at the top of the heap stays
+    mallopt(-4, 0)  # M_MMAP_MAX: large blocks come from the heap too
+    mallopt(-8, 1)  # M_ARENA_MAX: and from the same one in every thread
 
 
 def _make_cpu_devices(cpu_devices: int) -> None:

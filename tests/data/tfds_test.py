@@ -254,10 +254,10 @@ def build(root, features, examples):
             return tensorflow_datasets.core.DatasetInfo(builder=self, features=found)
 
         def _split_generators(self, dl_manager):
-            return {"train": enumerate(examples)}
+            return {"train": self._generate_examples()}
 
         def _generate_examples(self):
-            raise NotImplementedError
+            yield from enumerate(examples)
 
     builder = Builder(data_dir=root, file_format="array_record")
     builder.download_and_prepare()
