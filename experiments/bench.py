@@ -100,13 +100,15 @@ def measure(config: Config) -> dict[str, Any]:
     parallel.initialize()  # as a run does
     mesh = parallel.make_mesh()
     step, init, batch = build(config)
-    compiled = parallel.jit_step(step, mesh)
+    options = parallel.compiler_options(config.compute_dtype)
+    compiled = parallel.jit_step(step, mesh, compiler_options=options)
     key = jax.random.key(0)
     now = parallel.replicate(jax.jit(init)(key), mesh)
     batch = parallel.shard_batch(batch, mesh)
 
     begin = time.perf_counter()
-    program = jax.jit(step, donate_argnums=1).lower(key, now, batch).compile()
+    program = jax.jit(step, donate_argnums=1, compiler_options=options)
+    program = program.lower(key, now, batch).compile()
     compile_seconds = time.perf_counter() - begin
     now, _ = jax.block_until_ready(compiled(key, now, batch))
     start_seconds = time.time() - _process_started()

@@ -210,3 +210,27 @@ def test_fake_devices_must_be_asked_for_before_the_first_array():
     parallel.initialize(cpu_devices=8)  # these are there
     with pytest.raises(UserError, match="cpu_devices 3 asked for after JAX started 8"):
         parallel.initialize(cpu_devices=3)
+
+
+def test_onednn_is_asked_for_in_bfloat16_where_xla_knows_it(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    parallel.compiler_options.cache_clear()
+    assert parallel.compiler_options("float32") == {}
+    options = parallel.compiler_options("bfloat16")
+    assert options in ({}, {parallel.ONEDNN: True})
+    mesh = parallel.make_mesh(jax.devices()[:1])
+    step, init = tiny.dcgan_game(None, tx=optax.sgd(RATE))
+    state, _ = parallel.jit_step(step, mesh, compiler_options=options)(KEY, init(), tiny.batch(0))
+    assert int(state.step) == 1
+
+
+def test_what_xla_does_not_know_or_the_user_has_set_is_not_asked_for(monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setattr(parallel, "ONEDNN", "xla_cpu_no_such_option")
+    parallel.compiler_options.cache_clear()
+    assert parallel.compiler_options("bfloat16") == {}
+    monkeypatch.undo()
+    monkeypatch.setenv("XLA_FLAGS", f"--{parallel.ONEDNN}=false")
+    parallel.compiler_options.cache_clear()
+    assert parallel.compiler_options("bfloat16") == {}
+    parallel.compiler_options.cache_clear()

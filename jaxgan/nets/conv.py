@@ -17,6 +17,7 @@ from jax import lax
 from jaxgan.types import Array
 
 Pair = tuple[int, int]
+_NHWC = ("NHWC", "HWIO", "NHWC")
 
 
 class Window(NamedTuple):
@@ -148,7 +149,7 @@ def _lax_conv(window: Window, x: Array, w: Array) -> Array:
         w,
         window.strides,
         window.padding,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        dimension_numbers=_NHWC,
         feature_group_count=window.groups,
     )
 
@@ -159,9 +160,55 @@ def _dot_conv(window: Window, x: Array, w: Array) -> Array:
     Blocks of s x s pixels become s^2 channels, which leaves a convolution of stride 1 with a
     kernel of ceil(k / s), few enough that all that an output sees can be laid side by side.
     """
-    (kh, kw), (sh, sw), (rows, columns) = window.kernel, window.strides, window.outputs
-    (batch, height, width, channels), features = x.shape, w.shape[-1]
-    mh, mw = -(-kh // sh), -(-kw // sw)
+    return _patches(window, x) @ _flat_kernel(window, w)
+
+
+def _dot_filter_grad(window: Window, x: Array, g: Array) -> Array:
+    """Pulls back to the kernel of `_dot_conv`; the patches are the forward pass's own."""
+    kernel = jax.ShapeDtypeStruct((*window.kernel, x.shape[-1], g.shape[-1]), x.dtype)
+    patches = _patches(window, x)
+    flat = patches.reshape(-1, patches.shape[-1]).T @ g.reshape(-1, g.shape[-1])
+    return jax.linear_transpose(functools.partial(_flat_kernel, window), kernel)(flat)[0]
+
+
+def _phased_input_grad(window: Window, g: Array, w: Array) -> Array:
+    """Pulls back to the input one phase at a time, without the zeros between the cotangents.
+
+    Rows a stride apart see the same rows of the kernel, so that each phase of the input is a
+    convolution of stride 1; the phases are then interleaved.
+    """
+    (height, width), (sh, sw), channels = window.size, window.strides, w.shape[2]
+    (top, _), (left, _) = window.padding
+    phase = functools.partial(_phase, g.shape[1], height, sh, window.kernel[0], top)
+    column = functools.partial(_phase, g.shape[2], width, sw, window.kernel[1], left)
+    w = w.swapaxes(2, 3)
+    rows = []
+    for taps, pads in map(phase, range(sh)):
+        columns = [
+            lax.conv_general_dilated(
+                g, w[taps][:, across], (1, 1), (pads, sides), dimension_numbers=_NHWC
+            )
+            for across, sides in map(column, range(sw))
+        ]
+        rows.append(jnp.stack(columns, axis=3))
+    return jnp.stack(rows, axis=2).reshape(g.shape[0], height, width, channels)
+
+
+def _phase(outputs: int, size: int, stride: int, kernel: int, before: int, at: int):
+    """Which taps the inputs at, at + stride, ... see, in order, and the padding that aligns them.
+
+    Input p sees output i through tap p + before - stride i.
+    """
+    shift, first = divmod(at + before, stride)
+    taps = range(first, kernel, stride)
+    pads = len(taps) - 1 - shift, size // stride + shift - outputs
+    return jnp.array(taps[::-1]), pads
+
+
+def _patches(window: Window, x: Array) -> Array:
+    """Lays side by side the blocks that an output sees: [B, oh, ow, mh mw sh sw C]."""
+    (mh, mw), (sh, sw), (rows, columns) = _blocks(window), window.strides, window.outputs
+    batch, height, width, _ = x.shape
     nh, nw = rows + mh - 1, columns + mw - 1
     (top, _), (left, _) = window.padding
     edges = (
@@ -171,12 +218,24 @@ def _dot_conv(window: Window, x: Array, w: Array) -> Array:
         (0, 0, 0),
     )
     x = lax.pad(x, jnp.zeros((), x.dtype), edges)
-    x = x.reshape(batch, nh, sh, nw, sw, channels).transpose(0, 1, 3, 2, 4, 5)
+    x = x.reshape(batch, nh, sh, nw, sw, -1).transpose(0, 1, 3, 2, 4, 5)
     x = x.reshape(batch, nh, nw, -1)  # [B, nh, nw, sh sw C]
     taps = [x[:, i : i + rows, j : j + columns] for i in range(mh) for j in range(mw)]
+    return jnp.concatenate(taps, axis=-1)
+
+
+def _flat_kernel(window: Window, w: Array) -> Array:
+    """Orders a kernel as the patches are: [mh mw sh sw C, O]."""
+    (mh, mw), (sh, sw), (kh, kw) = _blocks(window), window.strides, window.kernel
     w = jnp.pad(w, ((0, mh * sh - kh), (0, mw * sw - kw), (0, 0), (0, 0)))
-    w = w.reshape(mh, sh, mw, sw, channels, features).transpose(0, 2, 1, 3, 4, 5)
-    return jnp.concatenate(taps, axis=-1) @ w.reshape(-1, features)
+    w = w.reshape(mh, sh, mw, sw, *w.shape[2:]).transpose(0, 2, 1, 3, 4, 5)
+    return w.reshape(-1, w.shape[-1])
+
+
+def _blocks(window: Window) -> Pair:
+    """How many blocks of strides x strides pixels cover a kernel."""
+    (kh, kw), (sh, sw) = window.kernel, window.strides
+    return -(-kh // sh), -(-kw // sw)
 
 
 _lax_input_grad = _transposed_in_input(_lax_conv)
@@ -197,16 +256,23 @@ def _cpu_conv(window: Window, x: Array, w: Array) -> Array:
 
 
 def _cpu_input_grad(window: Window, g: Array, w: Array) -> Array:
-    sides = zip(window.kernel, window.strides, strict=True)
-    strided = window.groups == 1 and all(s > 1 and k % s == 0 for k, s in sides)
-    dots = strided or _image_channels(window, w.shape[2])
-    return _transposed_in_input(_dot_conv if dots else _lax_conv)(window, g, w)
+    sides = list(zip(window.size, window.kernel, window.strides, strict=True))
+    strided = window.groups == 1 and min(window.strides) > 1
+    if _image_channels(window, w.shape[2]):
+        form = _transposed_in_input(_dot_conv)
+    elif strided and g.dtype == jnp.bfloat16 and all(h % s == 0 and k >= s for h, k, s in sides):
+        form = _phased_input_grad  # oneDNN's bfloat16 convolutions are twice as fast as products
+    elif strided and all(k % s == 0 for _, k, s in sides):
+        form = _transposed_in_input(_dot_conv)
+    else:
+        form = _lax_input_grad
+    return form(window, g, w)
 
 
 def _cpu_filter_grad(window: Window, x: Array, g: Array) -> Array:
-    x, g = _materialised(x, g)
-    form = _dot_conv if _image_channels(window, x.shape[-1]) else _lax_conv
-    return _transposed_in_kernel(form)(window, x, g)
+    if _image_channels(window, x.shape[-1]):
+        return _dot_filter_grad(window, x, g)
+    return _lax_filter_grad(window, *_materialised(x, g))
 
 
 def _materialised(x: Array, g: Array) -> tuple[Array, Array]:

@@ -128,12 +128,12 @@ class Norm(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """Normalises x [B, ..., C]; with `train`, "batch" uses and records x's statistics."""
-        average = types.lookup(AVERAGES, self.kind, "norm")
-        if average is None:
+        pool = types.lookup(POOLS, self.kind, "norm")
+        if pool is None:
             return x if self.slope is None else nn.leaky_relu(x, self.slope)
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32)
-        normalise = functools.partial(_normalise, average(self, x), self.epsilon, self.slope)
+        normalise = functools.partial(_normalise, pool(self, x), self.epsilon, self.slope)
         if self.kind == "batch":
             y = self._with_running_statistics(normalise, x, scale, bias, train)
         else:
@@ -154,14 +154,13 @@ class Norm(nn.Module):
 
 def _over_batch(norm: Norm, x: Array):
     axis_name = None if norm.is_initializing() else norm.axis_name
-
-    def average(x: Array) -> Array:
-        mean = x.mean(tuple(range(1, x.ndim - 1))).mean(0)  # in two stages: twice as fast on CPU
-        mean = mean if axis_name is None else lax.pmean(mean, axis_name)
-        return mean.reshape((1,) * (x.ndim - 1) + (-1,))
-
     del x
-    return average
+
+    def pool(means: Array) -> Array:
+        mean = means.mean(0, keepdims=True)
+        return mean if axis_name is None else lax.pmean(mean, axis_name)
+
+    return pool
 
 
 def _over_group(norm: Norm, x: Array):
@@ -171,16 +170,16 @@ def _over_group(norm: Norm, x: Array):
             f"num_groups {groups} does not divide {channels} channels; try a common divisor"
         )
 
-    def average(x: Array) -> Array:
-        mean = x.reshape(x.shape[0], -1, groups, channels // groups).mean((1, 3))
-        mean = jnp.repeat(mean, channels // groups, axis=-1)
-        return mean.reshape(x.shape[0], *(1,) * (x.ndim - 2), channels)
+    def pool(means: Array) -> Array:
+        mean = means.reshape(means.shape[0], groups, channels // groups).mean(2)
+        return jnp.repeat(mean, channels // groups, axis=-1)
 
-    return average
+    return pool
 
 
-# What each kind of norm averages over: (norm, x) -> a mean [.., C] that broadcasts against x.
-AVERAGES = {"batch": _over_batch, "group": _over_group, "layer": _over_group, "none": None}
+# What each kind of norm averages over, beyond the pixels of an example: (norm, x) -> a function
+# from the means of each example and channel [B, C] to what they share [B, C] or [1, C].
+POOLS = {"batch": _over_batch, "group": _over_group, "layer": _over_group, "none": None}
 
 
 def _affine(epsilon, slope, x, mean, var, scale, bias) -> Array:
@@ -197,37 +196,56 @@ def _widened(x: Array) -> Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _normalise(average, epsilon, slope, x, scale, bias):
+def _normalise(pool, epsilon, slope, x, scale, bias):
     """Normalises by x's own statistics; they come second and third, without a gradient.
 
     The derivative is written out, for it takes two passes over memory where JAX's takes four.
     """
-    return _normalise_forward(average, epsilon, slope, x, scale, bias)[0]
+    return _normalise_forward(pool, epsilon, slope, x, scale, bias)[0]
 
 
-def _normalise_forward(average, epsilon, slope, x, scale, bias):
-    x32 = _widened(x)
-    mean = average(x32)
-    var = jnp.maximum(average(jnp.square(x32)) - jnp.square(mean), 0)  # rounding can go below
+def _normalise_forward(pool, epsilon, slope, x, scale, bias):
+    x = _made_once(x)
+    mean = pool(_means(_widened(x)))
+    var = jnp.maximum(pool(_means(jnp.square(_widened(x)))) - jnp.square(mean), 0)  # rounding
+    mean, var = _beside(mean, x), _beside(var, x)
     y = _affine(epsilon, slope, x, mean, var, scale, bias)
     return (y, mean, var), (x, mean, var, scale, bias)
 
 
-def _normalise_backward(average, epsilon, slope, residuals, cotangents):
+def _normalise_backward(pool, epsilon, slope, residuals, cotangents):
     x, mean, var, scale, bias = residuals
     g, row = cotangents[0], (1,) * (x.ndim - 1) + (-1,)
     inverse = lax.rsqrt(var + epsilon)
-    unit = (_widened(x) - mean) * inverse
+    gain, centred = inverse * scale.reshape(row), _widened(x) - mean
     if slope is not None:
-        g = jnp.where(unit * scale.reshape(row) + bias.reshape(row) >= 0, g, slope * g)
-    spatial = tuple(range(1, x.ndim - 1))
-    scale_grad, bias_grad = (g * unit).sum(spatial).sum(0), g.sum(spatial).sum(0)
-    g = g * scale.reshape(row)
-    x_grad = (g - average(g) - unit * average(g * unit)) * inverse
+        g = jnp.where(centred * gain + bias.reshape(row) >= 0, g, slope * g)
+    g = _made_once(g)
+    # With u the normalised x: dx = (g scale - pool(g scale) - u pool(g scale u)) / deviation.
+    g_mean, gu_mean = _means(g), _means(g * centred) * inverse.reshape(-1, x.shape[-1])
+    pixels = x[0, ..., 0].size
+    scale_grad, bias_grad = pixels * gu_mean.sum(0), pixels * g_mean.sum(0)
+    shift, slant = _beside(pool(g_mean * scale[None]), x), _beside(pool(gu_mean * scale[None]), x)
+    x_grad = g * gain - shift * inverse - centred * (jnp.square(inverse) * slant)
     return x_grad.astype(x.dtype), scale_grad.astype(scale.dtype), bias_grad.astype(bias.dtype)
 
 
 _normalise.defvjp(_normalise_forward, _normalise_backward)
+
+
+def _means(x: Array) -> Array:
+    """Averages over the pixels of each example: [B, ..., C] to [B, C]."""
+    return x.mean(tuple(range(1, x.ndim - 1)))
+
+
+def _beside(means: Array, x: Array) -> Array:
+    """Shapes [B, C] or [1, C] so that it broadcasts against x [B, ..., C]."""
+    return means.reshape(-1, *(1,) * (x.ndim - 2), x.shape[-1])
+
+
+def _made_once(x: Array) -> Array:
+    """Has x written to memory; on CPU, XLA otherwise makes it anew in each loop that reads it."""
+    return lax.platform_dependent(x, cpu=lax.optimization_barrier, default=lambda x: x)
 
 
 def _parameters(layer, x: Array, shape: tuple[int, ...]) -> tuple[Array, Array, Array | None]:

@@ -98,6 +98,33 @@ def test_the_three_maps_are_laxs_convolution_and_its_transposes_on_every_road(wi
         _close(other, reference)
 
 
+@pytest.mark.parametrize("size, kernel, strides, padding", [
+    ((8, 6), (4, 4), (2, 2), ((1, 1), (1, 1))),
+    ((6, 9), (5, 4), (2, 3), ((1, 2), (0, 3))),
+    ((6, 6), (3, 3), (3, 3), ((0, 0), (2, 1))),
+    ((4, 8), (5, 2), (2, 2), ((3, 0), (-1, 2))),
+])  # fmt: skip
+def test_the_input_gradient_by_phases_is_laxs(size, kernel, strides, padding):
+    window = conv.Window(size, kernel, strides, padding)
+    _, w, g = _arrays(window, 5)
+    _close(
+        jax.jit(functools.partial(conv._phased_input_grad, window))(g, w),
+        _references(window)[conv.input_grad](g, w),
+    )
+
+
+def test_bfloat16_takes_the_way_by_phases_on_cpu():
+    window = conv.Window((8, 8), (4, 4), (2, 2), ((1, 1), (1, 1)))
+    _, w, g = _arrays(window, 8)
+    count = {}
+    for dtype in (jnp.float32, jnp.bfloat16):
+        lowered = jax.jit(functools.partial(conv.input_grad, window)).lower(
+            g.astype(dtype), w.astype(dtype)
+        )
+        count[dtype] = lowered.as_text().count("stablehlo.convolution")
+    assert count == {jnp.float32: 0, jnp.bfloat16: 4}
+
+
 def _first_three_derivatives(function):
     """Of a scalar that bends, so that no derivative of it is constant."""
 
