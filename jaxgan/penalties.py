@@ -1,15 +1,30 @@
 """Regularisers of the discriminator: one value per example, [B], from a critic `inputs -> logits`.
 
-`zero_centered` and `interpolated` are the maths; `PENALTIES` names ready ones that take
+`zero_centered` and `gradient_norm` are the maths; `PENALTIES` names ready ones that take
 `(key, critic, real, fake)`, the signature of the `penalty` argument of the steps. A critic that
 mixes its examples (batch norm) has no per-example gradient: use another normalisation with these.
+
+`consistency`, `balanced_consistency` and `lecam` make a penalty from what else they need: an
+augmentation, or moving averages that a step keeps in `state.extra`. Steps are cheap to build, so
+one that needs the state is built where the state is at hand, inside the compiled program:
+
+    def disc_step(key, state, batch):
+        penalty = penalties.weighted(penalties.lecam(state.extra["lecam"]), 0.3)
+        step = steps.disc_step(gen, disc, tx, loss, latent_dim=64, penalty=penalty)
+        state, metrics = step(key, state, batch)
+        anchors = penalties.update_anchors(
+            state.extra["lecam"], metrics["disc/real"], metrics["disc/fake"]
+        )
+        return state.replace(extra={**state.extra, "lecam": anchors}), metrics
 """
 
 import chex
 import jax
 import jax.numpy as jnp
 
-from jaxgan.types import Array, Critic, Key, Penalty
+from jaxgan.types import Array, Augment, Critic, Key, Penalty
+
+Anchors = dict[str, Array]  # {"real": [], "fake": []}: moving averages of the logits
 
 
 def zero_centered(critic: Critic, x: Array) -> Array:
@@ -29,6 +44,22 @@ def zero_centered(critic: Critic, x: Array) -> Array:
     """
     grads = jax.grad(lambda inputs: critic(inputs).astype(jnp.float32).sum())(x)
     return jnp.square(grads.astype(jnp.float32)).sum(axis=tuple(range(1, x.ndim)))
+
+
+def gradient_norm(critic: Critic, x: Array) -> Array:
+    """Length of the critic's gradient at each example.
+
+      |grad_x D(x)|
+
+    Args:
+      critic: inputs [B, ...] -> logits [B] or [B, h, w], each from its own example alone.
+      x: [B, ...].
+
+    Returns:
+      [B] float32; 1e-6 where there is no gradient.
+    """
+    # Under the root, an epsilon: the gradient of a norm at zero is NaN otherwise.
+    return jnp.sqrt(zero_centered(critic, x) + 1e-12)
 
 
 def interpolated(
@@ -70,12 +101,100 @@ def at_mixture(
     Returns:
       [B] float32.
     """
+    return jnp.square(gradient_norm(critic, between(real, fake, mix)) - target)
+
+
+def between(real: Array, fake: Array, mix: Array) -> Array:
+    """Points on the lines from real to fake examples: `real + mix (fake - real)`.
+
+    Args:
+      real: [B, ...].
+      fake: [B, ...], the same shape.
+      mix: [B] in [0, 1], 0 for the real end.
+
+    Returns:
+      [B, ...], of the dtype of `real`.
+    """
     chex.assert_equal_shape([real, fake])
     chex.assert_shape(mix, (real.shape[0],))
     mix = mix.reshape((-1,) + (1,) * (real.ndim - 1)).astype(real.dtype)
-    # Under the root, an epsilon: the gradient of a norm at zero is NaN otherwise.
-    norm = jnp.sqrt(zero_centered(critic, real + mix * (fake - real)) + 1e-12)
-    return jnp.square(norm - target)
+    return real + mix * (fake - real)
+
+
+def one_sided(key: Key, critic: Critic, real: Array, fake: Array, *, target: float = 1.0) -> Array:
+    """Lipschitz penalty of WGAN-LP: only slopes above the target cost, without its factor lambda.
+
+    See "On the regularization of Wasserstein GANs" by Petzka et al.
+    (https://arxiv.org/abs/1709.08894):
+
+      max(0, |grad_x D(x)| - target)^2    at x = real + e (fake - real), e ~ U(0, 1)
+
+    Args:
+      key: consumed.
+      critic: inputs [B, ...] -> logits [B] or [B, h, w].
+      real: [B, ...].
+      fake: [B, ...], the same shape.
+      target: the norm allowed.
+
+    Returns:
+      [B] float32.
+    """
+    mix = jax.random.uniform(key, (real.shape[0],))
+    return jnp.square(jax.nn.relu(gradient_norm(critic, between(real, fake, mix)) - target))
+
+
+def zero_between(key: Key, critic: Critic, real: Array, fake: Array) -> Array:
+    """Zero-centred gradient penalty on random lines between real and fake (0-GP), without lambda.
+
+    See "Improving Generalization and Stability of Generative Adversarial Networks" by
+    Thanh-Tung et al. (https://arxiv.org/abs/1902.03984):
+
+      |grad_x D(x)|^2    at x = real + e (fake - real), e ~ U(0, 1)
+
+    Args:
+      key: consumed.
+      critic: inputs [B, ...] -> logits [B] or [B, h, w].
+      real: [B, ...].
+      fake: [B, ...], the same shape.
+
+    Returns:
+      [B] float32.
+    """
+    mix = jax.random.uniform(key, (real.shape[0],))
+    return zero_centered(critic, between(real, fake, mix))
+
+
+def dragan(
+    key: Key,
+    critic: Critic,
+    real: Array,
+    fake: Array,
+    *,
+    target: float = 1.0,
+    noise: float = 0.5,
+) -> Array:
+    """Gradient penalty of DRAGAN, around real examples alone, without its factor lambda.
+
+    See "On Convergence and Stability of GANs" by Kodali et al.
+    (https://arxiv.org/abs/1705.07215):
+
+      (|grad_x D(x + d)| - target)^2    with d ~ N(0, c^2), c = noise * std(x)
+
+    Args:
+      key: consumed.
+      critic: inputs [B, ...] -> logits [B] or [B, h, w].
+      real: [B, ...].
+      fake: unused.
+      target: the norm aimed at.
+      noise: standard deviation of d, in standard deviations of the batch (under `pmap`, of this
+        device's share of it).
+
+    Returns:
+      [B] float32.
+    """
+    del fake
+    offset = noise * real.astype(jnp.float32).std() * jax.random.normal(key, real.shape)
+    return jnp.square(gradient_norm(critic, real + offset.astype(real.dtype)) - target)
 
 
 def r1(key: Key, critic: Critic, real: Array, fake: Array) -> Array:
@@ -145,4 +264,120 @@ def weighted(penalty: Penalty, weight: float) -> Penalty:
     return scaled
 
 
-PENALTIES: dict[str, Penalty] = {"r1": r1, "r2": r2, "r1_r2": r1_r2, "wgan_gp": interpolated}
+def consistency(augment: Augment) -> Penalty:
+    """Makes the penalty of CR-GAN: an augmented real example should keep its logit.
+
+    See "Consistency Regularization for Generative Adversarial Networks" by Zhang et al.
+    (https://arxiv.org/abs/1910.12027); its factor lambda is 10 there:
+
+      |D(x) - D(T(x))|^2
+
+    Args:
+      augment: `(key, images) -> images`, the T.
+
+    Returns:
+      A penalty; patch logits are averaged within their example.
+    """
+
+    def penalty(key: Key, critic: Critic, real: Array, fake: Array) -> Array:
+        del fake
+        return _squared_distance(critic(real), critic(augment(key, real)))
+
+    return penalty
+
+
+def balanced_consistency(
+    augment: Augment, *, real_weight: float = 1.0, fake_weight: float = 1.0
+) -> Penalty:
+    """Makes the penalty of bCR-GAN: consistency of real and of generated examples.
+
+    See "Improved Consistency Regularization for GANs" by Zhao et al.
+    (https://arxiv.org/abs/2002.04724); both weights are 10 there for CIFAR-10:
+
+      real_weight |D(x) - D(T(x))|^2 + fake_weight |D(G(z)) - D(T(G(z)))|^2
+
+    Args:
+      augment: `(key, images) -> images`, the T.
+      real_weight: factor of the term of real examples.
+      fake_weight: factor of the term of generated ones.
+
+    Returns:
+      A penalty; patch logits are averaged within their example.
+    """
+    one_kind = consistency(augment)
+
+    def penalty(key: Key, critic: Critic, real: Array, fake: Array) -> Array:
+        real_key, fake_key = jax.random.split(key)
+        at_real = one_kind(real_key, critic, real, fake)
+        at_fake = one_kind(fake_key, critic, fake, real)
+        return real_weight * at_real + fake_weight * at_fake
+
+    return penalty
+
+
+def lecam(anchors: Anchors) -> Penalty:
+    """Makes the penalty of LeCam-GAN, which holds logits near the average of the other kind's.
+
+    See "Regularizing Generative Adversarial Networks under Limited Data" by Tseng et al.
+    (https://arxiv.org/abs/2104.03310):
+
+      (D(x) - a_fake)^2 + (D(G(z)) - a_real)^2
+
+    Args:
+      anchors: {"real": a_real [], "fake": a_fake []}, moving averages of the logits; see
+        `init_anchors` and `update_anchors`.
+
+    Returns:
+      A penalty; patch logits are averaged within their example.
+    """
+
+    def penalty(key: Key, critic: Critic, real: Array, fake: Array) -> Array:
+        del key
+        at_real = _squared_distance(critic(real), anchors["fake"])
+        return at_real + _squared_distance(critic(fake), anchors["real"])
+
+    return penalty
+
+
+def init_anchors() -> Anchors:
+    """The moving averages of `lecam` before the first step: zeros, to put into `state.extra`.
+
+    Returns:
+      {"real": [], "fake": []} float32.
+    """
+    return {"real": jnp.zeros(()), "fake": jnp.zeros(())}
+
+
+def update_anchors(
+    anchors: Anchors, real_mean: Array, fake_mean: Array, *, decay: float = 0.99
+) -> Anchors:
+    """Moves the anchors of `lecam` towards the mean logits of a step.
+
+    Args:
+      anchors: {"real": [], "fake": []}.
+      real_mean: [] mean logit of real examples, over all devices: the metric "disc/real".
+      fake_mean: [] mean logit of generated ones: the metric "disc/fake".
+      decay: weight of the old average, in [0, 1).
+
+    Returns:
+      The new anchors.
+    """
+    means = {"real": real_mean, "fake": fake_mean}
+    return {k: decay * old + (1.0 - decay) * means[k] for k, old in anchors.items()}
+
+
+def _squared_distance(logits: Array, other: Array) -> Array:
+    """[B] float32, averaged over patches."""
+    square = jnp.square(logits.astype(jnp.float32) - other)
+    return square.reshape(logits.shape[0], -1).mean(1)
+
+
+PENALTIES: dict[str, Penalty] = {
+    "r1": r1,
+    "r2": r2,
+    "r1_r2": r1_r2,
+    "wgan_gp": interpolated,
+    "wgan_lp": one_sided,
+    "dragan": dragan,
+    "zero_gp": zero_between,
+}

@@ -1,12 +1,16 @@
-"""Gradient penalties: closed forms, an independent reference, second derivatives, zeros."""
+"""Penalties: closed forms, an independent reference, second derivatives, zeros; with every loss."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxgan import penalties
+from jaxgan import penalties, state, steps
+from jaxgan.losses import ADVERSARIAL
 from jaxgan.nets import dcgan
+from jaxgan.nets import mlp as mlp_nets
+from tests import tiny
 
 KEY = jax.random.key(0)
 W = jnp.array([3.0, -4.0, 12.0])  # of length 13
@@ -195,7 +199,7 @@ def test_a_critic_without_slope_has_finite_value_and_gradients(name):
 
     params = jax.tree.map(jnp.zeros_like, _mlp_params())
     result, grads = jax.value_and_grad(value)(params)
-    np.testing.assert_allclose(result, 5.0 if name == "wgan_gp" else 0.0, atol=1e-4)
+    np.testing.assert_allclose(result, 5.0 if name in ("wgan_gp", "dragan") else 0.0, atol=1e-4)
     assert all(bool(jnp.isfinite(g).all()) for g in jax.tree.leaves(grads))
 
 
@@ -231,3 +235,144 @@ def test_weight_multiplies():
 def test_real_and_fake_of_unequal_shape_are_refused():
     with pytest.raises(AssertionError):
         penalties.at_mixture(linear, _points(0), _points(0)[:1], jnp.zeros(5))
+
+
+def test_one_sided_penalty_is_the_excess_over_the_target_and_nothing_below():
+    real, fake = _points(22), _points(23)
+    for target, expected in ((1.0, 144.0), (10.0, 9.0), (13.5, 0.0)):
+        result = penalties.one_sided(KEY, linear, real, fake, target=target)
+        np.testing.assert_allclose(result, np.full(5, expected), rtol=1e-5)
+    grad = jax.grad(
+        lambda w: penalties.one_sided(KEY, lambda x: x @ w, real, fake, target=20.0).sum()
+    )(W)
+    np.testing.assert_array_equal(grad, 0)
+
+
+def test_zero_centred_penalty_between_is_that_of_the_points_that_wgan_gp_draws():
+    # D(x) = x^2 / 2 from 0 to 1: the gradient is the place itself.
+    zeros, ones = jnp.zeros((50, 1)), jnp.ones((50, 1))
+    critic = lambda x: 0.5 * jnp.square(x[:, 0])  # noqa: E731
+    ours = penalties.zero_between(KEY, critic, zeros, ones)
+    theirs = penalties.interpolated(KEY, critic, zeros, ones, target=0.0)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert 0 <= ours.min() and ours.max() <= 1 and ours.std() > 0.2
+
+
+def test_dragan_looks_around_real_examples_as_far_as_their_deviation_says():
+    # D(x) = x^2 / 2, target 0: the penalty is (x + d)^2, so its mean is x^2 + var(d).
+    real = jnp.where(jnp.arange(20000) % 2 == 0, 1.0, 5.0)[:, None]  # of deviation 2
+    critic = lambda x: 0.5 * jnp.square(x[:, 0])  # noqa: E731
+    nan = jnp.full_like(real, jnp.nan)  # fakes are not looked at
+    result = penalties.dragan(KEY, critic, real, nan, target=0.0, noise=0.25)
+    np.testing.assert_allclose(result[::2].mean(), 1 + 0.25, rtol=0.05)
+    np.testing.assert_allclose(result[1::2].mean(), 25 + 0.25, rtol=0.05)
+    linear_one = penalties.dragan(KEY, linear, _points(24), _points(25))
+    np.testing.assert_allclose(linear_one, np.full(5, 144.0), rtol=1e-5)
+
+
+def test_consistency_is_the_squared_change_of_the_logit():
+    # x -> 2 x + 1 changes x . W by x . W + sum(W).
+    augment = lambda key, x: 2.0 * x + 1.0  # noqa: E731
+    real, fake = _points(26), _points(27)
+    at_real, at_fake = (np.square(np.asarray(x) @ W + np.sum(W)) for x in (real, fake))
+    ours = penalties.consistency(augment)(KEY, linear, real, fake)
+    np.testing.assert_allclose(ours, at_real, rtol=1e-4)
+    balanced = penalties.balanced_consistency(augment, real_weight=2.0, fake_weight=3.0)
+    np.testing.assert_allclose(
+        balanced(KEY, linear, real, fake), 2 * at_real + 3 * at_fake, rtol=1e-4
+    )
+    same = penalties.balanced_consistency(lambda key, x: x)(KEY, linear, real, fake)
+    np.testing.assert_array_equal(same, 0)
+
+
+def test_consistency_draws_for_real_and_fake_examples_apart():
+    noise = lambda key, x: x + jax.random.normal(key, x.shape)  # noqa: E731
+    x = _points(28)
+    one = penalties.consistency(noise)(KEY, linear, x, x)
+    both = penalties.balanced_consistency(noise)(KEY, linear, x, x)
+    assert not np.allclose(both, 2 * one, rtol=0.1)
+
+
+def test_lecam_is_the_squared_distance_from_the_other_kinds_average():
+    anchors = {"real": jnp.float32(2.0), "fake": jnp.float32(-1.0)}
+    real, fake = _points(29), _points(30)
+    expected = np.square(real @ W + 1) + np.square(fake @ W - 2)
+    ours = penalties.lecam(anchors)(KEY, linear, real, fake)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+    patches = lambda x: jnp.stack([linear(x)] * 6, 1).reshape(-1, 2, 3)  # noqa: E731
+    np.testing.assert_allclose(
+        penalties.lecam(anchors)(KEY, patches, real, fake), expected, rtol=1e-5
+    )
+
+
+def test_lecams_anchors_follow_the_mean_logits_of_a_step():
+    gen, disc, tx = tiny.DenseGen(), tiny.DenseDisc(batch_norm=False), optax.sgd(0.1)
+    batch = tiny.batch(side=4)
+
+    @jax.jit
+    def step(key, now, batch):
+        penalty = penalties.weighted(penalties.lecam(now.extra["lecam"]), 0.5)
+        inner = steps.disc_step(
+            gen, disc, tx, ADVERSARIAL["hinge"], latent_dim=tiny.LATENT_DIM, penalty=penalty
+        )
+        now, metrics = inner(key, now, batch)
+        means = metrics["disc/real"], metrics["disc/fake"]
+        anchors = penalties.update_anchors(now.extra["lecam"], *means, decay=0.75)
+        return now.replace(extra={**now.extra, "lecam": anchors}), metrics
+
+    now = tiny.dense_state(gen, disc, tx, tx, lecam=penalties.init_anchors())
+    expected = np.zeros(2)
+    for _ in range(3):
+        logits = disc.apply(now.disc.variables, batch["image"], train=True)
+        anchor = float(now.extra["lecam"]["fake"])
+        now, metrics = step(KEY, now, batch)
+        means = np.array([metrics["disc/real"], metrics["disc/fake"]])
+        assert metrics["disc/penalty"] > 0.5 * np.square(logits - anchor).mean() - 1e-6
+        expected = 0.75 * expected + 0.25 * means
+        anchors = now.extra["lecam"]
+        np.testing.assert_allclose([anchors["real"], anchors["fake"]], expected, rtol=1e-5)
+
+
+def _jittered(key, x):
+    return x + 0.1 * jax.random.normal(key, x.shape)
+
+
+EVERY_PENALTY = {
+    **penalties.PENALTIES,
+    "consistency": penalties.consistency(_jittered),
+    "balanced_consistency": penalties.balanced_consistency(_jittered),
+    "lecam": penalties.lecam({"real": jnp.float32(0.5), "fake": jnp.float32(-0.5)}),
+}
+
+
+@pytest.fixture(scope="module")
+def points_game():
+    """Two networks of four units for points, and the start of their training."""
+    gen = mlp_nets.Generator(shape=(2,), features=(4,))
+    disc = mlp_nets.Discriminator(features=(4,))
+    tx = optax.sgd(0.05)
+    variables = (
+        gen.init(jax.random.key(0), jnp.zeros((1, 2)), train=True),
+        disc.init(jax.random.key(1), jnp.zeros((1, 2)), train=True),
+    )
+    players = (state.init_player(v, tx) for v in variables)
+    return gen, disc, tx, state.init_state(*players), {"image": _points(31, (8, 2))}
+
+
+@pytest.mark.parametrize("penalty", EVERY_PENALTY)
+@pytest.mark.parametrize("loss", ADVERSARIAL)
+def test_every_loss_trains_with_every_penalty(points_game, loss, penalty):
+    gen, disc, tx, now, batch = points_game
+    step = steps.train_step(
+        steps.simultaneous_step(
+            gen, disc, tx, tx, ADVERSARIAL[loss], latent_dim=2, penalty=EVERY_PENALTY[penalty]
+        )
+    )
+    step, after = jax.jit(step), now
+    for _ in range(2):
+        after, metrics = step(KEY, after, batch)
+    assert int(after.step) == 2 and metrics["gen/finite"] and metrics["disc/finite"]
+    assert metrics["disc/penalty"] >= 0
+    for player in ("gen", "disc"):
+        before, then = (getattr(each, player).params for each in (now, after))
+        assert tiny.largest_difference(before, then) > 1e-5

@@ -14,6 +14,7 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
@@ -55,8 +56,9 @@ def disc_step(
       axis_name: the mapped axis, if any.
 
     Returns:
-      A step with the metrics "disc/loss", "disc/real", "disc/fake" (mean logits), "disc/accuracy"
-      and, with a penalty, "disc/penalty". The generator is left as it is, its statistics too.
+      A step with the metrics "disc/loss", "disc/real", "disc/fake" (mean logits), "disc/accuracy",
+      with a penalty "disc/penalty", and with an augmentation "disc/sign" (mean sign of the real
+      logits, for `augment.ada.adapt`). The generator is left as it is, its statistics too.
     """
     game = _Game(gen, disc, loss, latent_dim, prior, penalty, augment, conditional, axis_name)
 
@@ -188,11 +190,12 @@ def alternating_step(
     return _shared_fakes(game, gen_tx, disc_tx, alternate=True)
 
 
-def ema_step(decay: float, *, warm_up: bool = False) -> StepFn:
+def ema_step(decay: float | Callable[[Array], Array], *, warm_up: bool = False) -> StepFn:
     """Moves `state.gen_ema` towards the generator's variables, statistics included.
 
     Args:
-      decay: weight of the old average, in [0, 1); see `ema.decay_from_half_life`.
+      decay: weight of the old average, in [0, 1), or a schedule of it, `step [] -> decay []`; see
+        `ema.decay_from_half_life` and `schedules.half_life`.
       warm_up: lowers the decay early in training (`ema.warmed_up`).
 
     Returns:
@@ -201,7 +204,9 @@ def ema_step(decay: float, *, warm_up: bool = False) -> StepFn:
 
     def step(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         del key, batch
-        now = ema.warmed_up(decay, state.step) if warm_up else decay
+        now = decay(state.step) if callable(decay) else decay
+        if warm_up:
+            now = ema.warmed_up(now, state.step)
         return state.replace(gen_ema=ema.update(state.gen_ema, state.gen.variables, now)), {}
 
     return step
@@ -258,6 +263,8 @@ class _Game:
                 "disc/fake": fake_logits.mean(),
                 "disc/accuracy": 0.5 * ((real_logits > 0).mean() + (fake_logits < 0).mean()),
             }
+            if self.augment is not None:
+                metrics["disc/sign"] = jnp.sign(real_logits).mean()
             if self.penalty is not None:
                 critic = self._critic(penalty_key, params, player.stats, label)
                 penalty = self.penalty(self._own(penalty_key), critic, real, fake).mean()

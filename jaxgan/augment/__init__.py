@@ -1,0 +1,1 @@
+"""Differentiable augmentations that the discriminator sees real and generated images through."""
