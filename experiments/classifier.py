@@ -1,10 +1,12 @@
 """The classifier that scores digits: its penultimate layer gives features, its softmax classes.
 
     python -m experiments.classifier --dataset=mnist --data_dir=DIR
+    python -m experiments.classifier --dataset=fashion_mnist --data_dir=DIR
 
-reached 99.42 % on MNIST's test split, in 3 to 6 minutes on two shared CPU cores. It writes the
-weights beside the data (or into the user's cache where that is read-only), and next to them a JSON
-file with their accuracy and sha256.
+reached 99.42 % on the test split of MNIST, 90.62 % on that of Fashion-MNIST, each in 3 to 6 minutes
+on two shared CPU cores. It writes the weights beside the data (or into the user's cache where that
+is read-only), each dataset's under its own name, and next to them a JSON file with their accuracy
+and sha256. Their digests here: mnist c8e7fb592d84, fashion_mnist 4629138fce66.
 """
 
 import dataclasses

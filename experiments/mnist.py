@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgan import cli, data, ema, experiment, penalties, sample, state, steps
+from jaxgan import cli, data, ema, experiment, penalties, sample, scoring, state, steps
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.nets import dcgan
 from jaxgan.state import GANState
@@ -39,12 +39,6 @@ class Config(experiment.RunConfig):
     gen_slope: float = cli.field(0.0, "Slope of G's leaky ReLU; 0 is ReLU.", minimum=0)
     bn_momentum: float = cli.field(0.9, "Momentum of batch statistics.", minimum=0, below=1)
 
-    compute_dtype: str = cli.field(
-        "float32",
-        "Number format of the networks' computation; parameters, losses and penalties are float32.",
-        choices=("float32", "bfloat16"),
-    )
-
     loss: str = cli.field("relativistic", "Adversarial loss.", choices=tuple(ADVERSARIAL))
     penalty: str = cli.field(
         "r1_r2", "Gradient penalty of D.", choices=("none", *penalties.PENALTIES)
@@ -66,7 +60,6 @@ class Config(experiment.RunConfig):
     ema_half_life: float = cli.field(
         10_000, "Half-life of G's moving average in images; 0 for none.", minimum=0
     )
-    num_samples: int = cli.field(100, "Images in a sample grid.", minimum=1, changeable=True)
 
     def __post_init__(self):
         """Checks every field, and those that depend on each other."""
@@ -153,12 +146,10 @@ def run(config: Config) -> GANState | None:
     decay = ema.decay_from_half_life(config.ema_half_life, config.batch_size)
     step = steps.train_step(update, steps.ema_step(decay, warm_up=True))
 
-    def samples(now: GANState, key: Key) -> np.ndarray:
-        z = sample.draw(key, config.num_samples, config.latent_dim)
-        label = None
-        if config.conditional:
-            label = jnp.arange(config.num_samples) % source.num_classes
-        return sample.generate(gen, now.gen_ema, z, label)
+    def samples(now: GANState, key: Key, num: int) -> np.ndarray:
+        z = sample.draw(key, num, config.latent_dim)
+        label = jnp.arange(num) % source.num_classes if config.conditional else None
+        return sample.generate(gen, now.gen_ema, z, label, place=scoring.spread())
 
     return experiment.train(config, source=source, init=init, step=step, samples=samples)
 

@@ -2,8 +2,9 @@
 
     python -m experiments.sample --workdir=runs/quickstart --num=64 --out=grid.png
 
-The generator is the moving average of the newest checkpoint; everything else is found in the run
-directory. An output named .npz holds the images as an array instead of a picture.
+The generator is the moving average of the newest checkpoint, or with --checkpoint=best of the one
+that scored best in training; everything else is found in the run directory. An output named .npz
+holds the images as an array instead of a picture.
 """
 
 import dataclasses
@@ -24,6 +25,9 @@ class Config:
     """The flags of sampling."""
 
     workdir: str = cli.field("", "Directory of the run to sample from.")
+    checkpoint: str = cli.field(
+        "newest", "Checkpoint to sample: newest, best (of a run with --eval_every), or a step."
+    )
     num: int = cli.field(
         64, "Images to make; with --interpolate, rounded to a full grid.", minimum=1
     )
@@ -52,7 +56,9 @@ def run(config: Config) -> np.ndarray:
         raise UserError(f"--out={config.out}: {out.parent} is not a folder that can be written")
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of a run")
-    gen, variables, settings, step = experiment.load_generator(config.workdir)
+    gen, variables, settings, step = experiment.load_generator(
+        config.workdir, which=config.checkpoint
+    )
 
     columns = math.ceil(math.sqrt(config.num))
     key = jax.random.key(config.seed)

@@ -7,7 +7,7 @@ steps only; what it left unfinished is removed when the next manager opens the f
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,23 +20,43 @@ from jaxgan.types import PyTree, UserError
 ITEMS = ("state", "gen_ema")
 
 
-def manager(directory: str | os.PathLike, *, max_to_keep: int = 3) -> ocp.CheckpointManager:
+def manager(
+    directory: str | os.PathLike,
+    *,
+    max_to_keep: int = 3,
+    best: Callable[[Sequence[int]], int | None] | None = None,
+) -> ocp.CheckpointManager:
     """Opens a folder of checkpoints, making it where there is none.
 
     Args:
       directory: the folder.
       max_to_keep: how many of the newest steps stay.
+      best: names the one among these steps that stays beside the newest, or None; asked at each
+        save, also about the step being saved.
 
     Returns:
       Orbax's manager: close it, or use it as a context manager, so that the last save finishes.
     """
     directory = pathlib.Path(directory).resolve()
     _move_strangers(directory)
-    policies = ocp.checkpoint_managers
     options = ocp.CheckpointManagerOptions(
-        preservation_policy=policies.LatestN(max_to_keep), cleanup_tmp_directories=True
+        preservation_policy=_NewestAndBest(max_to_keep, best or (lambda steps: None)),
+        cleanup_tmp_directories=True,
     )
     return ocp.CheckpointManager(directory, options=options)
+
+
+class _NewestAndBest(ocp.checkpoint_managers.PreservationPolicy):
+    """Orbax asks it which steps stay; the others go once the step being saved is whole."""
+
+    def __init__(self, max_to_keep: int, best: Callable[[Sequence[int]], int | None]):
+        self._max_to_keep, self._best = max_to_keep, best
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        del context
+        steps = [checkpoint.step for checkpoint in checkpoints]
+        kept = {*sorted(steps)[-self._max_to_keep :], self._best(steps)}
+        return [step in kept for step in steps]
 
 
 def save(manager: ocp.CheckpointManager, state: GANState) -> None:
@@ -100,11 +120,26 @@ def restore(manager: ocp.CheckpointManager, state: GANState) -> GANState:
     return GANState(**restored["state"], gen_ema=restored["gen_ema"])
 
 
-def restore_generator(directory: str | os.PathLike) -> tuple[int, PyTree]:
+def sampled_steps(directory: str | os.PathLike) -> list[int]:
+    """Lists the steps whose generator can be restored, oldest first.
+
+    Args:
+      directory: the folder of checkpoints.
+
+    Returns:
+      Steps; of some, the rest of the state may be gone.
+    """
+    return _finished_steps(pathlib.Path(directory), items=("gen_ema",))
+
+
+def restore_generator(
+    directory: str | os.PathLike, *, step: int | None = None
+) -> tuple[int, PyTree]:
     """Restores the moving average of the generator alone, for sampling; reads nothing else.
 
     Args:
       directory: the folder of checkpoints.
+      step: one of `sampled_steps`; None for the newest.
 
     Returns:
       (step, variables of the generator as NumPy arrays).
@@ -112,7 +147,8 @@ def restore_generator(directory: str | os.PathLike) -> tuple[int, PyTree]:
     Raises:
       FileNotFoundError: there is no finished step.
     """
-    folder = _newest(pathlib.Path(directory).resolve(), items=("gen_ema",))
+    folder = pathlib.Path(directory).resolve()
+    folder = _newest(folder, items=("gen_ema",)) if step is None else folder / str(step)
     # The item by itself: through the whole step's reader, Orbax opens every array of "state" too.
     item: Any = folder / "gen_ema"  # Orbax asks for a path class of its own, and takes any
     reader = ocp.PyTreeCheckpointHandler()

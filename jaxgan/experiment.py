@@ -7,15 +7,16 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxgan import checkpoint, cli, images, loop, parallel, rundir, steps
+from jaxgan import checkpoint, cli, images, loop, parallel, rundir, scoring, steps
 from jaxgan.data import pipeline
 from jaxgan.data.registry import Source
+from jaxgan.metrics import evaluate, reference
 from jaxgan.state import GANState, StepFn
 from jaxgan.types import Key, PyTree, UserError
 
@@ -50,7 +51,34 @@ class RunConfig:
     )  # fmt: skip
     log_every: int = cli.field(50, "Steps between logged metrics.", minimum=1, changeable=True)
     sample_every: int = cli.field(500, "Steps between sample grids.", minimum=1, changeable=True)
+    num_samples: int = cli.field(100, "Images in a sample grid.", minimum=1, changeable=True)
     save_every: int = cli.field(500, "Steps between checkpoints.", minimum=1, changeable=True)
+    eval_every: int = cli.field(
+        0, "Steps between scores against the test split; 0 for none.", minimum=0, changeable=True
+    )
+    eval_samples: int = cli.field(
+        10_000,
+        "Samples of a score, and test images at most.",
+        minimum=reference.MIN_IMAGES,
+        changeable=True,
+    )
+    eval_metric: str = cli.field(
+        "frechet_distance",
+        "Metric by which the best checkpoint is kept beside the newest.",
+        choices=tuple(evaluate.BETTER),
+        changeable=True,
+    )
+    eval_features: str = cli.field(
+        "classifier", "What scores compare images by.", choices=reference.KINDS, changeable=True
+    )
+    eval_weights: str = cli.field(
+        "", "File of those features' weights, where not in its usual place.", changeable=True
+    )
+    compute_dtype: str = cli.field(
+        "float32",
+        "Number format of the networks' computation; parameters, losses and penalties are float32.",
+        choices=("float32", "bfloat16"),
+    )
     steps_per_call: int = cli.field(
         1,
         "Steps run in one launch; more than 1 helps small nets on accelerators, not on CPU.",
@@ -74,7 +102,9 @@ class RunConfig:
     def __post_init__(self):
         """Checks every field, and that launches end where something is due."""
         cli.check(self)
-        for name in ("num_steps", "log_every", "sample_every", "save_every"):
+        if self.eval_every and self.eval_features == "inception" and not self.eval_weights:
+            raise UserError("--eval_features=inception needs --eval_weights=FILE, its weights")
+        for name in ("num_steps", "log_every", "sample_every", "save_every", "eval_every"):
             if getattr(self, name) % self.steps_per_call:
                 raise UserError(
                     f"--steps_per_call={self.steps_per_call} does not divide "
@@ -109,17 +139,16 @@ def train(
     source: Source,
     init: Callable[[Key], GANState],
     step: StepFn,
-    samples: Callable[[GANState, Key], np.ndarray],
+    samples: scoring.Samples,
 ) -> GANState | None:
-    """Runs an experiment: resumes or starts it, trains, logs, samples and saves.
+    """Runs an experiment: resumes or starts it, trains, logs, samples, scores and saves.
 
     Args:
       config: its flags.
       source: the training data, see `jaxgan.data`.
       init: key -> fresh state.
       step: the training step, before compilation.
-      samples: (state, key) -> images [N, H, W, C] in [-1, 1] for the grid; the key is the same each
-        time.
+      samples: (state, key, N) -> images [N, H, W, C] in [-1, 1]; the key is the same each time.
 
     Returns:
       The final state; None after a dry run.
@@ -132,6 +161,7 @@ def train(
     parallel.check_batch_size(config.batch_size, mesh.size)
     init_key, train_key, sample_key = jax.random.split(jax.random.key(config.seed), 3)
     step = steps.on_batch(pipeline.prepare, step)
+    scorer = _scorer(config, source)
     if config.dry_run:
         _describe(config, source, jax.eval_shape(init, init_key), step, mesh.size)
         return None
@@ -146,7 +176,7 @@ def train(
             experiment=_module_of(config),
             data={"fingerprint": source.fingerprint, "num_classes": source.num_classes},
         ) as run,
-        checkpoint.manager(run.checkpoints) as manager,
+        checkpoint.manager(run.checkpoints, best=_best(config, run.path)) as manager,
     ):
         state = parallel.replicate(jax.jit(init)(init_key), mesh)
         if checkpoint.finished_steps(manager):
@@ -163,12 +193,15 @@ def train(
             f"{'resuming after' if start else 'starting at'} step {start} in {run.path}", flush=True
         )
         run.start_logs(start)
+        if scorer:
+            scorer.prepare()
 
         guard = loop.Guard()
 
         def save_samples(step: int, state: GANState) -> None:
             guard.flush()  # a state that is not finite has no picture
-            run.save_samples(step, images.grid(images.to_uint8(samples(state, sample_key))))
+            made = samples(state, sample_key, config.num_samples)
+            run.save_samples(step, images.grid(images.to_uint8(made)))
 
         log = loop.Log(
             run.log,
@@ -182,10 +215,22 @@ def train(
             guard.flush()
             log.flush()  # a run killed right after a checkpoint has logged up to it
 
+        def score(step: int, state: GANState) -> None:
+            assert scorer is not None
+            flush()
+            values = scorer(state, samples)
+            # The line comes before the checkpoint: a run killed between the two scores again.
+            name = f"eval/{config.eval_metric}"
+            log.insert(step, values, f"step {step}/{config.num_steps}  {name} {values[name]:.4f}")
+            saved = [*checkpoint.finished_steps(manager), step]
+            if _best(config, run.path)(saved) == step:
+                checkpoint.save(manager, state)
+
         hooks = (
             guard,
             log,
             loop.sample_every(config.sample_every, config.num_steps, save_samples),
+            *([loop.sample_every(config.eval_every, config.num_steps, score)] if scorer else []),
             loop.save_every(config.save_every, config.num_steps, manager, flush),
             interrupts,
         )
@@ -256,26 +301,49 @@ class Trained(NamedTuple):
     step: int
 
 
-def load_generator(workdir: str | os.PathLike) -> Trained:
-    """Loads the generator of a run's newest checkpoint, from its directory alone.
+def load_generator(workdir: str | os.PathLike, *, which: str = "newest") -> Trained:
+    """Loads the generator of one of a run's checkpoints, from its directory alone.
 
     Args:
       workdir: the run directory of an experiment with `players(config, *, num_classes)`.
+      which: "newest", "best" by the run's `eval_metric`, or a step.
 
     Returns:
       The generator, its variables, the run's settings and the step.
 
     Raises:
-      UserError: there is no run, or no checkpoint yet.
+      UserError: there is no run, or no such checkpoint.
     """
     module, config, num_classes = load_run(workdir)
-    try:
-        folder = pathlib.Path(workdir).expanduser() / "checkpoints"
-        step, variables = checkpoint.restore_generator(folder)
-    except FileNotFoundError as error:
-        raise UserError(f"{workdir} has no checkpoint yet; train past --save_every") from error
+    path = pathlib.Path(workdir).expanduser()
+    saved = checkpoint.sampled_steps(path / "checkpoints")
+    if not saved:
+        raise UserError(f"{workdir} has no checkpoint yet; train past --save_every")
+    step = scoring.choose_step(
+        which, lines=rundir.read_metrics(path), metric=config.eval_metric, steps=saved
+    )
+    step, variables = checkpoint.restore_generator(path / "checkpoints", step=step)
     gen, _ = module.players(config, num_classes=num_classes)
     return Trained(gen, variables, config, step)
+
+
+def _scorer(config: RunConfig, source: Source) -> scoring.Scorer | None:
+    """What measures the generator as it trains, where that is asked for."""
+    if not config.eval_every:
+        return None
+    return scoring.Scorer(
+        dataset=config.dataset,
+        data_dir=config.data_dir,
+        image_shape=source.image_shape,
+        kind=config.eval_features,
+        weights=config.eval_weights,
+        num=config.eval_samples,
+    )
+
+
+def _best(config: RunConfig, workdir: pathlib.Path) -> Callable[[Sequence[int]], int | None]:
+    """Names the best among saved steps, by the log as it is when asked."""
+    return lambda saved: scoring.best_step(rundir.read_metrics(workdir), config.eval_metric, saved)
 
 
 def _compiled(step: StepFn, config: RunConfig, mesh: parallel.Mesh) -> StepFn:
@@ -283,7 +351,8 @@ def _compiled(step: StepFn, config: RunConfig, mesh: parallel.Mesh) -> StepFn:
         step = steps.fused(step, config.steps_per_call)
     if config.parallel == "pmap":
         return parallel.pmap_step(step, mesh=mesh)
-    return parallel.jit_step(step, mesh)
+    options = parallel.compiler_options(config.compute_dtype)
+    return parallel.jit_step(step, mesh, compiler_options=options)
 
 
 def _batches(

@@ -1,4 +1,4 @@
-"""The training loop, and the hooks that watch it: guard, log, samples, checkpoints, interruptions.
+"""The training loop, and its hooks: guard, log, samples, scores, checkpoints, interruptions.
 
 A hook is `(step, state, metrics) -> None`, called after every step has been *dispatched*. Metrics
 are arrays still being computed: a hook that reads those of the step before, as the ones here do,
@@ -111,7 +111,7 @@ class Log:
 
     def __init__(
         self,
-        write: Callable[[int, Mapping[str, float]], None],
+        write: Callable[[int, Mapping[str, float | str]], None],
         *,
         every: int,
         start: int,
@@ -162,6 +162,22 @@ class Log:
         self._last, self._time = step, now
         self._write(step, {**values, "images_per_second": rate})
         self._show(step, values, rate)
+
+    def insert(self, step: int, values: Mapping[str, float | str], text: str) -> None:
+        """Writes a line of numbers measured beside training, after what is due.
+
+        Args:
+          step: the step they belong to.
+          values: by name.
+          text: what the person watching is told of them.
+        """
+        self.flush()
+        self._write(step, values)
+        self._last, self._time = step, time.perf_counter()  # their time is not that of steps
+        if self._bar is not None:
+            self._bar.write(text)
+        else:
+            print(text, flush=True)
 
     def close(self) -> None:
         """Writes what is due and ends the progress bar."""

@@ -2,7 +2,7 @@
 
 config.json     what was asked, every setting resolved
 run.flags       the same, as a flagfile
-metrics.jsonl   one JSON object a logged step
+metrics.jsonl   one JSON object a logged step, and one an evaluation
 tensorboard/    the same scalars, and the sample grids, as event files
 samples/        step_00001000.png, ...
 checkpoints/    see `checkpoint`
@@ -68,19 +68,21 @@ class RunDir:
             str(self.path / "tensorboard"), purge_step=step + 1 if step else None
         )
 
-    def log(self, step: int, values: Mapping[str, float]) -> None:
+    def log(self, step: int, values: Mapping[str, float | str]) -> None:
         """Appends one line of metrics.
 
         Args:
           step: the step they belong to.
-          values: numbers by name; those that are not finite ("not measured") are left out.
+          values: numbers by name; those that are not finite ("not measured") are left out. Text,
+            which says how they were measured, goes into the line only.
         """
-        values = {name: value for name, value in values.items() if np.isfinite(value)}
+        values = {k: v for k, v in values.items() if isinstance(v, str) or np.isfinite(v)}
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         assert self._events is not None, "start_logs comes first"
         for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+            if not isinstance(value, str):
+                self._events.add_scalar(name, value, step)
 
     def save_samples(self, step: int, picture: np.ndarray) -> pathlib.Path:
         """Writes a grid of samples as a PNG file and as an event.
@@ -157,6 +159,19 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
     raise UserError(
         f"{file} is not the record of a run; mend it from run.flags or use another workdir"
     )
+
+
+def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """Reads the log of a run, which may be going on.
+
+    Args:
+      path: its run directory.
+
+    Returns:
+      What was logged, oldest first, each with its "step"; nothing where there is no log.
+    """
+    log = pathlib.Path(path) / "metrics.jsonl"
+    return [json.loads(line) for line in _lines(log)] if log.exists() else []
 
 
 def _take(path: pathlib.Path) -> int:

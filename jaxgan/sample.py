@@ -1,8 +1,11 @@
 """Sampling: images from a generator's variables."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
@@ -33,6 +36,7 @@ def generate(
     label: Array | None = None,
     *,
     batch_size: int = 256,
+    place: Callable[[Array], Any] = jnp.asarray,
 ) -> np.ndarray:
     """Generates any number of images, a batch at a time.
 
@@ -42,6 +46,7 @@ def generate(
       z: [N, Z].
       label: [N] int32, or None where not conditional.
       batch_size: images at a time; fewer need less memory.
+      place: puts latents and labels on the device; `scoring.spread()` uses several devices.
 
     Returns:
       [N, H, W, C] float32 in [-1, 1], on the host.
@@ -52,9 +57,9 @@ def generate(
     for start in range(0, num, size):
         # The last batch reaches back, so that all have one shape and compile once.
         first = min(start, num - size)
-        labels = None if label is None else label[first : first + size]
-        made = np.asarray(apply(gen, variables, z[first : first + size], labels), np.float32)
-        parts.append(made[start - first :])
+        labels = None if label is None else place(label[first : first + size])
+        made = np.asarray(apply(gen, variables, place(z[first : first + size]), labels))
+        parts.append(made[start - first : size].astype(np.float32))  # `place` may add rows
     return np.concatenate(parts)
 
 

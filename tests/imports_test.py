@@ -9,10 +9,13 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {"types"},
-    {"latents", "images", "ema", "penalties", "losses", "augment", "nets", "data"},
+    {
+        "latents", "images", "ema", "schedules", "penalties", "regularizers", "losses", "augment",
+        "nets", "data",
+    },  # fmt: skip
     {"state", "metrics"},
     {"steps", "parallel", "checkpoint"},
-    {"sample", "loop", "cli", "rundir", "experiment"},
+    {"sample", "loop", "cli", "rundir", "scoring", "experiment"},
     {"experiments"},
 ]
 # Within a layer: only these, so that the order between them is a decision too.
@@ -24,6 +27,7 @@ SIDEWAYS = {
     ("experiment", "loop"),
     ("experiment", "rundir"),
     ("experiment", "sample"),
+    ("experiment", "scoring"),
 }
 # What steps are given as arguments, they must not reach for.
 FORBIDDEN = {("steps", "nets"), ("steps", "data"), ("losses", "nets"), ("nets", "losses")}

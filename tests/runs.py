@@ -10,6 +10,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments import mnist
+from jaxgan.metrics import features, weights
 
 _FOLDERS = []  # removed when the tests end
 SMALL = {
@@ -44,6 +45,25 @@ def data_file() -> pathlib.Path:
     """40 labelled images: with batches of 16, an epoch ends in the middle of the third."""
     path = folder() / "images.npz"
     np.savez(path, **images())
+    return path
+
+
+@functools.cache
+def split_file() -> pathlib.Path:
+    """The same images, and 30 of a test split."""
+    path, test = folder() / "split.npz", images(70)
+    held_out = {f"test_{name}": value[40:] for name, value in test.items()}
+    np.savez(path, **images(), **held_out)
+    return path
+
+
+@functools.cache
+def classifier_file() -> pathlib.Path:
+    """An untrained classifier of such images: any features will do to see that numbers arrive."""
+    path = folder() / "net.npz"
+    net = features.DigitClassifier(num_classes=3, width=2, features=4)
+    variables = jax.jit(net.init)(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32))
+    weights.save(path, variables["params"], {"dataset": "arrays"})
     return path
 
 

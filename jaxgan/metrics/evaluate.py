@@ -20,6 +20,20 @@ from jaxgan.metrics.features import FeatureFn, Place
 from jaxgan.types import UserError
 
 Images = np.ndarray | Sequence[np.ndarray]
+BETTER: Mapping[str, str] = {  # metrics that tell a better generator from a worse one
+    "score": "higher",
+    "frechet_distance": "lower",
+    "kernel_distance": "lower",
+    "precision": "higher",
+    "recall": "higher",
+    "density": "higher",
+    "coverage": "higher",
+    "sliced_wasserstein": "lower",
+}
+
+
+class FewSamples(UserWarning):
+    """There are fewer samples than a metric needs to be what it is called."""
 
 
 def evaluate(
@@ -68,7 +82,7 @@ def evaluate(
     sets = {"real": as_images(real, "real images"), "fake": as_images(fake, "samples")}
     if train is not None:
         sets["train"] = as_images(train, "training images")
-    _check_sets(sets, k)
+    check_sets(sets, least=k + 1)  # before any features are extracted
     out = dict(known or {})
     for name in sets.keys() - out.keys():
         out[name] = features.extract(
@@ -86,7 +100,7 @@ def evaluate(
     result |= {"feature_dim": dim, "seed": seed, "k": k}
     result["warnings"] = sample_warnings(min(len(sets["real"]), len(sets["fake"])), dim)
     for text in result["warnings"]:
-        warnings.warn(text, stacklevel=2)
+        warnings.warn(text, FewSamples, stacklevel=2)
     return result
 
 
@@ -171,6 +185,25 @@ def as_images(images: Images, what: str) -> np.ndarray:
     return array.astype(np.float32)
 
 
+def check_sets(sets: Mapping[str, np.ndarray], *, least: int) -> None:
+    """Refuses sets of images that cannot be compared with each other.
+
+    Args:
+      sets: [N, H, W, C] each, by what they are called in messages.
+      least: how many images each must hold.
+
+    Raises:
+      UserError: other sizes or channels, or too few images.
+    """
+    shapes = {name: images.shape[1:] for name, images in sets.items()}
+    if len(set(shapes.values())) > 1:
+        said = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        raise UserError(f"images differ in size or channels ({said}); make them alike")
+    for name, images in sets.items():
+        if len(images) < least:
+            raise UserError(f"{len(images)} {name} images are too few; need {least} at least")
+
+
 def sample_warnings(num: int, dim: int) -> list[str]:
     """Says in words what too few samples do to the metrics.
 
@@ -192,16 +225,6 @@ def sample_warnings(num: int, dim: int) -> list[str]:
             " amount that depends on their number; compare it at equal numbers, beside the floor"
         ]
     return []
-
-
-def _check_sets(sets: Mapping[str, np.ndarray], k: int) -> None:
-    shapes = {name: images.shape[1:] for name, images in sets.items()}
-    if len(set(shapes.values())) > 1:
-        said = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-        raise UserError(f"images differ in size or channels ({said}); make them alike")
-    for name, images in sets.items():
-        if len(images) <= max(k, 1):
-            raise UserError(f"{len(images)} {name} images are too few; need more than k={k}")
 
 
 def _image_metrics(real: np.ndarray, fake: np.ndarray, seed: int) -> dict[str, float]:

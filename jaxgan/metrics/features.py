@@ -20,7 +20,8 @@ from jaxgan.nets import inception, layers
 from jaxgan.types import Array, PyTree, UserError
 
 FeatureFn = Callable[[Array], dict[str, Array]]  # [B, H, W, C] in [-1, 1] -> {"features": [B, D]}
-Place = Callable[[np.ndarray], Any]  # puts a batch on the device, or spreads it over several
+# Puts a batch on the device, or spreads it over several; it may add rows so that they divide.
+Place = Callable[[np.ndarray], Any]
 
 
 class DigitClassifier(nn.Module):
@@ -145,7 +146,7 @@ def extract(
       dict of [N, ...] float32, on the host.
     """
     batch_size = min(batch_size, len(images))
-    parts: list[Mapping[str, Array]] = []
+    parts: list[Mapping[str, np.ndarray]] = []
     for start in tqdm.trange(0, len(images), batch_size, disable=not progress, desc="features"):
         batch = images[start : start + batch_size]
         missing = batch_size - len(batch)
@@ -153,7 +154,8 @@ def extract(
         placed = place(batch)
         if placed.dtype == np.uint8:
             placed = images_lib.from_uint8(placed)
-        parts.append(jax.device_get(feature_fn(placed)))
+        out = jax.device_get(feature_fn(placed))
+        parts.append({name: value[: len(batch)] for name, value in out.items()})
     return {
         name: np.concatenate([part[name] for part in parts])[: len(images)].astype(np.float32)
         for name in parts[0]

@@ -5,12 +5,13 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from flax import traverse_util
 
 from jaxgan.data import arrays
-from jaxgan.metrics import torch_file
+from jaxgan.metrics import safetensors_file, torch_file
 from jaxgan.nets import inception
 from jaxgan.types import PyTree, UserError
 
@@ -19,6 +20,10 @@ INCEPTION_URL = (
     "pt_inception-2015-12-05-6726825d.pth"
 )
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+
+
+UNNAMED = {"arrays", "folder"}  # datasets whose name says nothing of what is in them
+_READERS = {".npz": arrays.read_npz, ".safetensors": safetensors_file.read}
 
 
 def sha256(path: str | os.PathLike) -> str:
@@ -89,17 +94,19 @@ def load(path: str | os.PathLike) -> tuple[PyTree, dict[str, object]]:
 
 
 def load_inception(
-    path: str | os.PathLike, *, digest: str = INCEPTION_SHA256
+    path: str | os.PathLike, *, digest: str | None = None
 ) -> tuple[PyTree, dict[str, object]]:
     """Reads the weights of the Inception-v3 that the FID is defined by.
 
     Args:
-      path: the usual `pt_inception-2015-12-05-6726825d.pth`, whose pickle is not run; or an npz
-        file with the same names.
-      digest: the sha256 that the file must have; empty for any, and then scores compare with none.
+      path: the usual `pt_inception-2015-12-05-6726825d.pth`, whose pickle is not run; or an npz or
+        safetensors file with the same names.
+      digest: the sha256 that the file must have; empty for any. By default that of the published
+        file, and any for npz and safetensors, which nobody has published: these are told apart from
+        other networks by their tensors' names and shapes alone, and the record says so.
 
     Returns:
-      Parameters for `features.inception_features`, and a record with `"sha256"`.
+      Parameters for `features.inception_features`, and a record with `"weights"` and `"sha256"`.
 
     Raises:
       UserError: there is no such file, or it is another one.
@@ -110,11 +117,18 @@ def load_inception(
             f"{path}: no Inception weights there; put {INCEPTION_URL} there, or score with the"
             " digit classifier"
         )
-    found = sha256(path)
+    found, reader = sha256(path), _READERS.get(path.suffix, torch_file.read)
+    if digest is None:
+        digest = "" if path.suffix in _READERS else INCEPTION_SHA256
     if digest and found != digest:
         raise UserError(f"{path}: sha256 is {found}, not {digest}; download {INCEPTION_URL} again")
-    state = arrays.read_npz(path) if path.suffix == ".npz" else torch_file.read(path)
-    return inception.convert(state), {"weights": "inception-2015-12-05", "sha256": found}
+    try:
+        params = inception.convert(reader(path))
+    except UserError as error:
+        named = str(error).startswith(str(path))
+        raise UserError(str(error) if named else f"{path}: {error}") from None
+    origin = "inception-2015-12-05" if digest else "inception of unverified origin"
+    return params, {"weights": origin, "sha256": found}
 
 
 def classifier_path(dataset: str, data_dir: str | os.PathLike) -> pathlib.Path:
@@ -122,14 +136,16 @@ def classifier_path(dataset: str, data_dir: str | os.PathLike) -> pathlib.Path:
 
     Args:
       dataset: the dataset's name.
-      data_dir: where the data lies, or an empty string.
+      data_dir: the folder or file of the data, or an empty string.
 
     Returns:
       The file beside the data if it is there or could be written there; else the one in the
       user's cache.
     """
-    name = f"classifier_{dataset}.npz"
-    beside = pathlib.Path(data_dir).expanduser() / name
+    data = pathlib.Path(data_dir).expanduser()
+    named = f"{dataset}_{data.stem}" if dataset in UNNAMED and data_dir else dataset
+    name = f"classifier_{named}.npz"
+    beside = (data.parent if data.is_file() else data) / name
     if data_dir and (beside.is_file() or os.access(beside.parent, os.W_OK)):
         return beside
     cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
@@ -160,8 +176,21 @@ def load_classifier(
             f" python -m experiments.classifier --dataset={dataset}{where}"
         )
     params, record = load(file)
-    if {"Conv_0", "Dense_1"} - set(params):
+    if not _is_classifier(params):
         raise UserError(
             f"{file}: holds {', '.join(sorted(params)) or 'nothing'}, not a classifier's weights"
         )
+    of = record.get("dataset", dataset)
+    if of != dataset and not {of, dataset} & UNNAMED:
+        raise UserError(
+            f"{file}: is the classifier of {of}, and the images are compared with {dataset}; give"
+            f" the one that python -m experiments.classifier --dataset={dataset} trains"
+        )
     return params, record
+
+
+def _is_classifier(params: PyTree) -> bool:
+    """Whether the layers of `features.DigitClassifier` are there, by names and ranks."""
+    ranks = {"Conv_0": 4, "Conv_1": 4, "Conv_2": 4, "Dense_0": 2, "Dense_1": 2}
+    flat: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")  # pyright: ignore
+    return all(np.ndim(flat.get(f"{name}/kernel", 0)) == rank for name, rank in ranks.items())

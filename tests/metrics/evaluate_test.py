@@ -95,7 +95,7 @@ def floats(value):
         (floats(np.nan), "1 hold NaN or infinity, the first is number 4"),
         (floats(np.inf), "NaN or infinity"),
         (floats(255), r"lie in \[0, 255\]"),
-        (FAKE[:5], "5 fake images are too few; need more than k=5"),
+        (FAKE[:5], "5 fake images are too few; need 6 at least"),
     ],
 )
 def test_bad_input_is_one_clear_line(fake, message):

@@ -6,8 +6,13 @@ import pytest
 
 from jaxgan.metrics import weights
 from jaxgan.types import UserError
+from tests.metrics import references
 
-PARAMS = {"Conv_0": {"kernel": np.ones((2, 2))}, "Dense_1": {"bias": np.arange(3.0)}}
+PARAMS = {
+    **{f"Conv_{i}": {"kernel": np.ones((2, 2, 1, 1))} for i in range(3)},
+    "Dense_0": {"kernel": np.ones((2, 2))},
+    "Dense_1": {"kernel": np.ones((2, 3)), "bias": np.arange(3.0)},
+}
 
 
 def test_saved_weights_come_back_with_their_record(tmp_path):
@@ -49,6 +54,22 @@ def test_weights_of_another_network_are_refused(tmp_path):
         weights.load_classifier("mnist", path=tmp_path / "other.npz")
 
 
+@pytest.mark.parametrize("change", [{"Conv_1": {}}, {"Dense_0": {"kernel": np.ones(3)}}])
+def test_weights_of_a_network_that_is_almost_it_are_refused(tmp_path, change):
+    weights.save(tmp_path / "other.npz", {**PARAMS, **change}, {})
+    with pytest.raises(UserError, match="not a classifier's weights"):
+        weights.load_classifier("mnist", path=tmp_path / "other.npz")
+
+
+def test_the_classifier_of_another_dataset_is_refused_unless_the_images_have_no_name(tmp_path):
+    path = tmp_path / "net.npz"
+    weights.save(path, PARAMS, {"dataset": "mnist"})
+    with pytest.raises(UserError, match="is the classifier of mnist, and .* with fashion_mnist"):
+        weights.load_classifier("fashion_mnist", path=path)
+    for dataset in ("mnist", "arrays", "folder"):
+        assert weights.load_classifier(dataset, path=path)[1]["dataset"] == "mnist"
+
+
 def test_a_missing_classifier_says_how_to_train_it(tmp_path):
     with pytest.raises(UserError, match=r"python -m experiments.classifier --dataset=mnist"):
         weights.load_classifier("mnist", data_dir=tmp_path)
@@ -62,6 +83,9 @@ def test_the_classifier_lies_beside_writable_data_and_else_in_the_cache(tmp_path
     cached = tmp_path / "cache" / "jaxgan" / "classifier_mnist.npz"
     assert weights.classifier_path("mnist", data_dir) == beside
     assert weights.classifier_path("mnist", "") == cached
+    file = tmp_path / "mine.npz"
+    file.touch()
+    assert weights.classifier_path("arrays", file) == tmp_path / "classifier_arrays_mine.npz"
     monkeypatch.setattr(os, "access", lambda *args: False)
     assert weights.classifier_path("mnist", data_dir) == cached
     beside.touch()
@@ -80,3 +104,35 @@ def test_weights_of_another_network_are_not_taken_for_inceptions(tmp_path):
     np.savez(tmp_path / "other.npz", a=np.zeros(3))
     with pytest.raises(UserError, match="not Inception's weights .* is missing"):
         weights.load_inception(tmp_path / "other.npz", digest="")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors", ".pth"])
+def test_files_of_every_kind_are_named_where_they_hold_another_network(tmp_path, suffix):
+    path = tmp_path / f"other{suffix}"
+    if suffix == ".npz":
+        np.savez(path, a=np.zeros(3))
+    elif suffix == ".safetensors":
+        header = b'{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}}'
+        path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(12))
+    else:
+        path.write_bytes((references.FOLDER / "tiny.pth").read_bytes())
+    with pytest.raises(UserError, match=f"other{suffix}: .*not Inception's .* is missing") as error:
+        weights.load_inception(path, digest="" if suffix == ".pth" else None)
+    assert "\n" not in str(error.value)
+
+
+def test_inception_weights_come_from_safetensors_and_say_that_nobody_vouches_for_them(
+    tmp_path, monkeypatch
+):
+    header = b'{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}}'
+    content = len(header).to_bytes(8, "little") + header + np.arange(3, dtype="<f4").tobytes()
+    path = tmp_path / "net.safetensors"
+    path.write_bytes(content)
+    monkeypatch.setattr(weights.inception, "convert", dict)  # ours are 95 MB
+    params, record = weights.load_inception(path)
+    np.testing.assert_array_equal(params["a"], [0, 1, 2])
+    assert record == {"weights": "inception of unverified origin", "sha256": weights.sha256(path)}
+    digest = weights.sha256(path)
+    assert weights.load_inception(path, digest=digest)[1]["weights"] == "inception-2015-12-05"
+    with pytest.raises(UserError, match="sha256 is"):
+        weights.load_inception(path, digest=weights.INCEPTION_SHA256)

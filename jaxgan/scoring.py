@@ -1,0 +1,158 @@
+"""Scores during training: the generator against images it has not seen, and which step did best.
+
+A score is a line of metrics.jsonl, written before any checkpoint of its step; lines beyond the
+checkpoint that a run goes on from are dropped. So the best step is a function of the log and of the
+steps that are saved, and needs no record of its own to survive whatever kills the run.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgan import data, images, parallel
+from jaxgan.metrics import evaluate, features, reference
+from jaxgan.state import GANState
+from jaxgan.types import Array, Key, UserError
+
+Samples = Callable[[GANState, Key, int], np.ndarray]  # -> [num, H, W, C] in [-1, 1]
+PROTOCOL = "eval/protocol"  # says in a line of the log how its numbers were measured
+
+
+class Scorer:
+    """Measures a generator against the test split; as `experiments.evaluate` does."""
+
+    def __init__(
+        self,
+        *,
+        dataset: str,
+        data_dir: str,
+        image_shape: tuple[int, int, int],
+        kind: str,
+        weights: str,
+        num: int,
+    ):
+        """Opens weights and images, and checks that they fit; computes nothing yet.
+
+        Args:
+          dataset: what the generator is trained on; its test split is the reference.
+          data_dir: where it lies.
+          image_shape: height, width and channels that the generator makes.
+          kind: one of `reference.KINDS`.
+          weights: file of the features' weights, where not in its usual place.
+          num: samples, and reference images at most.
+
+        Raises:
+          UserError: there is no test split, or no weights, or they do not fit.
+        """
+        self._feature_fn, record = reference.open_features(
+            kind, dataset=dataset, data_dir=data_dir, path=weights
+        )
+        height, width, channels = image_shape
+        side = height if height == width else 0
+        self._source = data.load(
+            dataset, data_dir=data_dir, split="test", image_size=side, channels=channels
+        )
+        reference.check_fit(self._source, self._feature_fn)
+        self._digest, self._num = str(record["sha256"]), num
+        self._real: Mapping[str, np.ndarray] | None = None
+        self.protocol = f"{num} samples, {dataset} test split, {kind} {self._digest[:12]}"
+
+    def prepare(self) -> None:
+        """Extracts the features of the reference, or finds those extracted before."""
+        self._real = reference.extract(
+            self._source, self._feature_fn, num=self._num, digest=self._digest, place=spread()
+        )
+        num, dim = self._real["features"].shape
+        for text in evaluate.sample_warnings(min(num, self._num), dim):
+            print(f"note: {text}", flush=True)
+
+    def __call__(self, state: GANState, samples: Samples) -> dict[str, float | str]:
+        """Measures a state's generator.
+
+        Args:
+          state: the state.
+          samples: makes images of it.
+
+        Returns:
+          {"eval/frechet_distance", ...} as `evaluate.compare` has them, and the protocol.
+        """
+        assert self._real is not None, "prepare comes first"
+        # As bytes, and of the latents that `experiments.evaluate` draws: the numbers are its own.
+        made = images.to_uint8(samples(state, jax.random.key(0), self._num))
+        fake = features.extract(self._feature_fn, made, place=spread())
+        values = evaluate.compare(self._real, fake)
+        return {**{f"eval/{name}": v for name, v in values.items()}, PROTOCOL: self.protocol}
+
+
+def best_step(
+    lines: Sequence[Mapping[str, Any]], metric: str, steps: Collection[int]
+) -> int | None:
+    """Finds the step with the best score; only scores measured as the last one was compare.
+
+    Args:
+      lines: of the log, oldest first.
+      metric: a name in `evaluate.BETTER`.
+      steps: those that are saved.
+
+    Returns:
+      The step, the first of equals; None if no saved step was scored.
+    """
+    name = f"eval/{metric}"
+    scored = [line for line in lines if name in line]
+    alike = [line for line in scored if line.get(PROTOCOL) == scored[-1].get(PROTOCOL)]
+    values = {line["step"]: line[name] for line in alike if line["step"] in steps}
+    choose = min if evaluate.BETTER[metric] == "lower" else max
+    return choose(values, key=values.__getitem__) if values else None
+
+
+def choose_step(
+    text: str, *, lines: Sequence[Mapping[str, Any]], metric: str, steps: Sequence[int]
+) -> int:
+    """Finds the checkpoint that a person asks for.
+
+    Args:
+      text: "newest", "best", or a step.
+      lines: of the log.
+      metric: by which the best is chosen.
+      steps: those that are saved, oldest first; at least one.
+
+    Returns:
+      The step.
+
+    Raises:
+      UserError: it is not one of them, or no saved step was scored.
+    """
+    if text == "newest":
+        return steps[-1]
+    if text == "best":
+        best = best_step(lines, metric, steps)
+        if best is None:
+            raise UserError(
+                f"--checkpoint=best: no saved step has a score of {metric}; train with --eval_every"
+            )
+        return best
+    if text.isdecimal() and int(text) in steps:
+        return int(text)
+    raise UserError(f"--checkpoint={text} is not one of newest, best, {', '.join(map(str, steps))}")
+
+
+def spread() -> Callable[[Any], Array]:
+    """Makes the function that spreads a batch's rows over all devices.
+
+    Returns:
+      rows [B, ...] -> [B or more, ...]: the last row is repeated until they divide. In a run of
+      several processes each keeps its rows, and computes all of them.
+    """
+    mesh = parallel.make_mesh()
+
+    def place(rows: Any) -> Array:
+        if jax.process_count() > 1:
+            return jnp.asarray(rows)
+        rows = np.asarray(rows)
+        rows = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % mesh.size, 0)])
+        return parallel.shard_batch({"rows": rows}, mesh)["rows"]
+
+    return place
