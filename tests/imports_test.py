@@ -9,10 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {"types"},
-    {
-        "latents", "images", "ema", "schedules", "penalties", "regularizers", "losses", "augment",
-        "nets", "data",
-    },  # fmt: skip
+    {"latents", "images", "ema", "penalties", "regularizers", "losses", "augment", "nets", "data"},
     {"state", "metrics"},
     {"steps", "parallel", "checkpoint"},
     {"sample", "loop", "cli", "rundir", "scoring", "experiment"},

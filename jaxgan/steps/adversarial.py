@@ -60,7 +60,7 @@ def disc_step(
       with a penalty "disc/penalty", and with an augmentation "disc/sign" (mean sign of the real
       logits, for `augment.ada.adapt`). The generator is left as it is, its statistics too.
     """
-    game = _Game(gen, disc, loss, latent_dim, prior, penalty, augment, conditional, axis_name)
+    game = Game(gen, disc, loss, latent_dim, prior, penalty, augment, conditional, axis_name)
 
     def step(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         z_key, loss_key = jax.random.split(key)
@@ -97,9 +97,10 @@ def gen_step(
       axis_name: the mapped axis, if any.
 
     Returns:
-      A step with the metric "gen/loss". The discriminator is left as it is, its statistics too.
+      A step with the metrics "gen/loss", "gen/gradient" (norm over all parameters) and
+      "gen/diversity" (see `diversity`). The discriminator is left as it is, its statistics too.
     """
-    game = _Game(gen, disc, loss, latent_dim, prior, None, augment, conditional, axis_name)
+    game = Game(gen, disc, loss, latent_dim, prior, None, augment, conditional, axis_name)
 
     def step(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         z_key, loss_key = jax.random.split(key)
@@ -107,10 +108,12 @@ def gen_step(
         def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
             fake, stats = game.generate(z_key, params, state.gen.stats, batch)
             value = game.gen_loss(loss_key, state.disc, batch, fake)
-            return value, (stats, {"gen/loss": value})
+            return value, (stats, {"gen/loss": value, "gen/diversity": diversity(fake, batch)})
 
-        player, metrics = states.update(state.gen, tx, loss_fn, axis_name=axis_name)
-        return state.replace(gen=player), metrics
+        grads, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.gen.params)
+        grads, metrics = states.mean_over((grads, metrics), axis_name)
+        player = states.apply_gradients(state.gen, tx, grads, stats)
+        return state.replace(gen=player), {**metrics, "gen/gradient": optax.tree.norm(grads)}
 
     return step
 
@@ -147,7 +150,7 @@ def simultaneous_step(
     Returns:
       A step with the metrics of `disc_step` and `gen_step`.
     """
-    game = _Game(gen, disc, loss, latent_dim, prior, penalty, augment, conditional, axis_name)
+    game = Game(gen, disc, loss, latent_dim, prior, penalty, augment, conditional, axis_name)
     return _shared_fakes(game, gen_tx, disc_tx, alternate=False)
 
 
@@ -186,7 +189,7 @@ def alternating_step(
     Returns:
       A step with the metrics of `disc_step` and `gen_step`.
     """
-    game = _Game(gen, disc, loss, latent_dim, prior, penalty, augment, conditional, axis_name)
+    game = Game(gen, disc, loss, latent_dim, prior, penalty, augment, conditional, axis_name)
     return _shared_fakes(game, gen_tx, disc_tx, alternate=True)
 
 
@@ -195,7 +198,7 @@ def ema_step(decay: float | Callable[[Array], Array], *, warm_up: bool = False) 
 
     Args:
       decay: weight of the old average, in [0, 1), or a schedule of it, `step [] -> decay []`; see
-        `ema.decay_from_half_life` and `schedules.half_life`.
+        `ema.decay_from_half_life` and `steps.schedules.half_life`.
       warm_up: lowers the decay early in training (`ema.warmed_up`).
 
     Returns:
@@ -206,15 +209,34 @@ def ema_step(decay: float | Callable[[Array], Array], *, warm_up: bool = False) 
         del key, batch
         now = decay(state.step) if callable(decay) else decay
         if warm_up:
-            now = ema.warmed_up(now, state.step)
+            now = ema.warmed_up(now, state.step)  # pyright: ignore[reportArgumentType]
         return state.replace(gen_ema=ema.update(state.gen_ema, state.gen.variables, now)), {}
 
     return step
 
 
+def diversity(fake: Array, batch: Batch) -> Array:
+    """How much fakes differ from each other, in terms of how much real examples do.
+
+    Args:
+      fake: [B, ...].
+      batch: with real examples "image" [B, ...].
+
+    Returns:
+      [] mean over pixels of the standard deviation over the batch, as a share of that of the real
+      examples: 0 where all fakes are one, about 1 where they are as varied.
+    """
+    spread = [x.astype(jnp.float32).std(axis=0).mean() for x in (fake, batch["image"])]
+    return spread[0] / jnp.maximum(spread[1], 1e-12)
+
+
 @dataclasses.dataclass(frozen=True)
-class _Game:
-    """What the steps share: how fakes, logits and the two losses are computed."""
+class Game:
+    """What the steps share: how fakes, logits and the two losses are computed.
+
+    A step of one's own starts from here, as `updates.unrolled_gen_step` does; the attributes are
+    the arguments of `disc_step`.
+    """
 
     gen: nn.Module
     disc: nn.Module
@@ -327,7 +349,7 @@ class _Game:
 
 
 def _shared_fakes(
-    game: _Game,
+    game: Game,
     gen_tx: optax.GradientTransformation,
     disc_tx: optax.GradientTransformation,
     *,
@@ -348,8 +370,10 @@ def _shared_fakes(
             lambda x: game.gen_loss(loss_key, opponent, batch, x)
         )(fake)
         (grads,) = pull_back(fake_grads)
-        grads, gen_loss = states.mean_over((grads, gen_loss), game.axis_name)
+        seen = {"gen/loss": gen_loss, "gen/diversity": diversity(fake, batch)}
+        grads, seen = states.mean_over((grads, seen), game.axis_name)
+        seen["gen/gradient"] = optax.tree.norm(grads)
         gen = states.apply_gradients(state.gen, gen_tx, grads, gen_stats)
-        return state.replace(gen=gen, disc=disc), {**metrics, "gen/loss": gen_loss}
+        return state.replace(gen=gen, disc=disc), {**metrics, **seen}
 
     return step

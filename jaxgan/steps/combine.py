@@ -1,12 +1,16 @@
 """Ways to combine steps; all take and return `(key, state, batch) -> (state, metrics)`."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxgan.state import GANState, Player, StepFn
 from jaxgan.types import Array, Batch, Key, Metrics
+
+# Of a state of several GANs: `step` is one for all, so that it stays a number to the loop.
+_AXES: Any = GANState(step=None, gen=0, disc=0, gen_ema=0, extra=0)  # pyright: ignore
 
 
 def chain(*steps: StepFn) -> StepFn:
@@ -92,6 +96,98 @@ def fused(step: StepFn, n: int) -> StepFn:
         }
 
     return launch
+
+
+def over_shares(step: StepFn, n: int) -> StepFn:
+    """Runs a step n times, each time on the next of n equal shares of the batch.
+
+    With a discriminator's step these are the n critic steps of WGAN, each on examples of its own
+    (`repeat` shows it the same ones again). With a step whose transformation is
+    `optax.MultiSteps(tx, n).gradient_transformation()` this is gradient accumulation: the player
+    moves once, along the mean gradient of the shares, which is that of the whole batch where the
+    loss is a mean over examples (not `relativistic_average`) and no layer mixes them (batch norm).
+    Accumulate over `disc_step` and `gen_step` apart, or over `simultaneous_step`.
+
+    Args:
+      step: the step.
+      n: how many shares; divides the batch.
+
+    Returns:
+      A step whose metrics are the means over the shares. "data" is not split, as in `fused`.
+    """
+
+    def shared(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+        resident = {name: value for name, value in batch.items() if name == "data"}
+        rows = {
+            name: x.reshape(n, x.shape[0] // n, *x.shape[1:])
+            for name, x in batch.items()
+            if name != "data"
+        }
+
+        def body(state: GANState, each: tuple[Key, Batch]) -> tuple[GANState, Metrics]:
+            return step(each[0], state, {**each[1], **resident})
+
+        state, metrics = jax.lax.scan(body, state, (jax.random.split(key, n), rows))
+        return state, jax.tree.map(lambda values: values.mean(0), metrics)
+
+    return shared
+
+
+def scheduled(make: Callable[[Array], StepFn]) -> StepFn:
+    """Makes a step of the number of steps taken, inside the compiled program.
+
+    So any number that a builder takes may follow a schedule:
+
+        steps.scheduled(lambda t: steps.disc_step(
+            ..., penalty=penalties.weighted(penalties.r1_r2, gamma(t))))
+
+    Args:
+      make: `state.step [] -> step`; a builder, cheap to call.
+
+    Returns:
+      A step.
+    """
+
+    def built(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+        return make(state.step)(key, state, batch)
+
+    return built
+
+
+def ensemble(step: StepFn) -> StepFn:
+    """Trains several GANs at once, each with its own key, by `jax.vmap` over everything but time.
+
+    Args:
+      step: a step for one GAN, made by `train_step` or `fused`.
+
+    Returns:
+      A step for S of them: keys [S], a state whose leaves begin with S but for `step`, which they
+      share, and one batch that all of them see. Metrics are means over the S; "player/finite" are
+      true if they are for all.
+    """
+    mapped = jax.vmap(step, in_axes=(0, _AXES, None), out_axes=(_AXES, 0))
+
+    def together(keys: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+        state, metrics = mapped(keys, state, batch)
+        return state, {
+            name: values.all() if name.endswith("/finite") else values.mean(0)
+            for name, values in metrics.items()
+        }
+
+    return together
+
+
+def init_ensemble(keys: Key, init: Callable[[Key], GANState]) -> GANState:
+    """Starts several GANs for `ensemble`.
+
+    Args:
+      keys: [S] PRNG keys.
+      init: key -> fresh state of one.
+
+    Returns:
+      The state of all, which share `step`.
+    """
+    return jax.vmap(init, out_axes=_AXES)(keys)
 
 
 def on_batch(prepare: Callable[[Batch], Batch], step: StepFn) -> StepFn:
