@@ -85,6 +85,16 @@ class RunConfig:
         minimum=1,
         changeable=True,
     )
+    on_nonfinite: str = cli.field(
+        "stop",
+        "Where a player has NaN or infinity: stop; skip the step; or roll back to the last "
+        "checkpoint and go on with other random numbers.",
+        choices=("stop", "skip", "rollback"),
+        changeable=True,
+    )
+    max_rollbacks: int = cli.field(
+        3, "Rollbacks of a run before it stops.", minimum=1, changeable=True
+    )
     compilation_cache: str = cli.field(
         "~/.cache/jaxgan",
         "Directory of compiled programs, for a faster second start; empty for none.",
@@ -160,6 +170,7 @@ def train(
     mesh = parallel.make_mesh()
     parallel.check_batch_size(config.batch_size, mesh.size)
     init_key, train_key, sample_key = jax.random.split(jax.random.key(config.seed), 3)
+    init, step = _guarded(config, init, step)
     step = steps.on_batch(pipeline.prepare, step)
     scorer = _scorer(config, source)
     if config.dry_run:
@@ -178,9 +189,13 @@ def train(
         ) as run,
         checkpoint.manager(run.checkpoints, best=_best(config, run.path)) as manager,
     ):
-        state = parallel.replicate(jax.jit(init)(init_key), mesh)
-        if checkpoint.finished_steps(manager):
-            state = checkpoint.restore(manager, state)
+
+        def last_good() -> GANState:
+            fresh = parallel.replicate(jax.jit(init)(init_key), mesh)
+            manager.wait_until_finished()
+            return _restore(manager, fresh) if checkpoint.finished_steps(manager) else fresh
+
+        state = last_good()
         start = int(state.step)
         if start % config.steps_per_call:
             raise UserError(
@@ -192,72 +207,149 @@ def train(
         print(
             f"{'resuming after' if start else 'starting at'} step {start} in {run.path}", flush=True
         )
-        run.start_logs(start)
         if scorer:
             scorer.prepare()
+        compiled = _compiled(step, config, mesh)
 
-        guard = loop.Guard()
+        def go_on(state: GANState) -> GANState:
+            start = int(state.step)
+            run.start_logs(start)
+            guard = loop.Guard()
 
-        def save_samples(step: int, state: GANState) -> None:
-            guard.flush()  # a state that is not finite has no picture
-            made = samples(state, sample_key, config.num_samples)
-            run.save_samples(step, images.grid(images.to_uint8(made)))
+            def save_samples(step: int, state: GANState) -> None:
+                guard.flush()  # a state that is not finite has no picture
+                made = samples(state, sample_key, config.num_samples)
+                run.save_samples(step, images.grid(images.to_uint8(made)))
 
-        log = loop.Log(
-            run.log,
-            every=config.log_every,
-            start=start,
-            num_steps=config.num_steps,
-            batch_size=config.batch_size,
-        )
-
-        def flush() -> None:
-            guard.flush()
-            log.flush()  # a run killed right after a checkpoint has logged up to it
-
-        def score(step: int, state: GANState) -> None:
-            assert scorer is not None
-            flush()
-            values = scorer(state, samples)
-            # The line comes before the checkpoint: a run killed between the two scores again.
-            name = f"eval/{config.eval_metric}"
-            log.insert(step, values, f"step {step}/{config.num_steps}  {name} {values[name]:.4f}")
-            saved = [*checkpoint.finished_steps(manager), step]
-            if _best(config, run.path)(saved) == step:
-                checkpoint.save(manager, state)
-
-        hooks = (
-            guard,
-            log,
-            loop.sample_every(config.sample_every, config.num_steps, save_samples),
-            *([loop.sample_every(config.eval_every, config.num_steps, score)] if scorer else []),
-            loop.save_every(config.save_every, config.num_steps, manager, flush),
-            interrupts,
-        )
-        try:
-            with contextlib.closing(_batches(source, config, start, mesh)) as batches:
-                state = loop.fit(
-                    _compiled(step, config, mesh),
-                    state,
-                    batches,
-                    key=train_key,
-                    num_steps=config.num_steps,
-                    hooks=hooks,
-                    steps_per_call=config.steps_per_call,
-                )
-        except loop.Interrupted as stop:
-            guard.flush()
-            checkpoint.save(manager, stop.state)
-            manager.wait_until_finished()
-            log.flush()
-            print(
-                f"{stop}: saved step {int(stop.state.step)}; the same command resumes", flush=True
+            log = loop.Log(
+                run.log,
+                every=config.log_every,
+                start=start,
+                num_steps=config.num_steps,
+                batch_size=config.batch_size,
             )
-            raise SystemExit(128 + stop.signum) from None
-        finally:
-            log.close()
+
+            def flush() -> None:
+                guard.flush()
+                log.flush()  # a run killed right after a checkpoint has logged up to it
+
+            def score(step: int, state: GANState) -> None:
+                assert scorer is not None
+                flush()
+                values = scorer(state, samples)
+                # The line comes before the checkpoint: a run killed between the two scores again.
+                name = f"eval/{config.eval_metric}"
+                log.insert(
+                    step, values, f"step {step}/{config.num_steps}  {name} {values[name]:.4f}"
+                )
+                saved = [*checkpoint.finished_steps(manager), step]
+                if _best(config, run.path)(saved) == step:
+                    checkpoint.save(manager, state)
+
+            hooks = (
+                guard,
+                log,
+                loop.sample_every(config.sample_every, config.num_steps, save_samples),
+                *(
+                    [loop.sample_every(config.eval_every, config.num_steps, score)]
+                    if scorer
+                    else []
+                ),
+                loop.save_every(config.save_every, config.num_steps, manager, flush),
+                interrupts,
+            )
+            try:
+                with contextlib.closing(_batches(source, config, start, mesh)) as batches:
+                    state = loop.fit(
+                        compiled,
+                        state,
+                        batches,
+                        key=train_key,
+                        num_steps=config.num_steps,
+                        hooks=hooks,
+                        steps_per_call=config.steps_per_call,
+                    )
+            except loop.Interrupted as stop:
+                guard.flush()
+                checkpoint.save(manager, stop.state)
+                manager.wait_until_finished()
+                log.flush()
+                print(
+                    f"{stop}: saved step {int(stop.state.step)}; the same command resumes",
+                    flush=True,
+                )
+                raise SystemExit(128 + stop.signum) from None
+            finally:
+                log.close()
+            return state
+
+        while True:
+            times = _rollbacks(state)
+            try:
+                state = go_on(state)
+                break
+            except loop.Diverged as error:
+                if config.on_nonfinite != "rollback":
+                    raise
+                state = _rolled_back(error, last_good(), times + 1, config.max_rollbacks)
         print(f"finished: {run.path} is at step {config.num_steps}; see its samples/", flush=True)
         return state
+
+
+def _guarded(
+    config: RunConfig, init: Callable[[Key], GANState], step: StepFn
+) -> tuple[Callable[[Key], GANState], StepFn]:
+    """Start and step of a run that goes on where a player is not finite, where that is wanted."""
+    if config.on_nonfinite == "stop":
+        return init, step
+    wrap = {"skip": steps.skip_nonfinite, "rollback": steps.after_rollback}[config.on_nonfinite]
+    return lambda key: steps.init_guard(init(key)), wrap(step)
+
+
+def _restore(manager: Any, fresh: GANState) -> GANState:
+    """The newest checkpoint, also of a run that began with or without the counts of the guard."""
+    try:
+        return checkpoint.restore(manager, fresh)
+    except UserError:
+        extra = dict(fresh.extra)
+        counts = extra.pop(steps.GUARD, None)
+        other = fresh.replace(extra=extra) if counts else steps.init_guard(fresh)
+        try:
+            state = checkpoint.restore(manager, other)
+        except UserError:
+            state = None
+        if state is None:
+            raise
+        extra = {name: value for name, value in state.extra.items() if name != steps.GUARD}
+        return state.replace(extra={**extra, steps.GUARD: counts} if counts else extra)
+
+
+def _rollbacks(state: GANState) -> int:
+    """How often a run was rolled back before this state."""
+    return int(state.extra.get(steps.GUARD, {}).get("rollbacks", 0))
+
+
+def _rolled_back(error: loop.Diverged, state: GANState, times: int, limit: int) -> GANState:
+    """The last good state, to go on from with the random numbers of one more rollback.
+
+    The count is kept in memory, not taken from the checkpoint, which may be older than the rollback
+    before; a killed run comes through the same rollbacks again.
+    """
+    what = str(error).partition(";")[0]
+    if times > limit:
+        raise loop.Diverged(
+            f"{what}; stopped after {limit} rollbacks. Lower the learning rates, or add a penalty, "
+            "and use another workdir"
+        ) from error
+    counts = state.extra[steps.GUARD]
+    # In place of the old count, on the same devices.
+    now = jax.device_put(np.int32(times), counts["rollbacks"].sharding)
+    print(
+        f"warning: {what}; back to step {int(state.step)} with other random numbers, "
+        f"{times} of {limit}",
+        flush=True,
+    )
+    return state.replace(extra={**state.extra, steps.GUARD: {**counts, "rollbacks": now}})
 
 
 def load_run(workdir: str | os.PathLike) -> tuple[Any, Any, int]:

@@ -106,8 +106,33 @@ class Guard:
             )
 
 
+def alarms(values: Mapping[str, float]) -> list[str]:
+    """Says which signs of collapse the metrics of a step show.
+
+    Args:
+      values: numbers by name; those that are missing or NaN are no sign.
+
+    Returns:
+      A phrase for each: all samples alike, D right about every image, G without gradient.
+    """
+    nan = float("nan")
+    diversity, gradient = values.get("gen/diversity", nan), values.get("gen/gradient", nan)
+    signs = {
+        f"G's samples are all alike (diversity {diversity:.2g} of the data's)": diversity < 0.02,
+        "D is right about every image": values.get("disc/accuracy", nan) >= 1.0,
+        f"G's gradient has vanished (norm {gradient:.2g})": gradient < 1e-7,
+    }
+    return [text for text, seen in signs.items() if seen]
+
+
 class Log:
-    """Writes metrics every so many steps: to the run directory, and to the person watching."""
+    """Writes metrics every so many steps: to the run directory, and to the person watching.
+
+    Where the steps report what `alarms` looks at, "guard/alarms" counts the signs; those that last
+    for PATIENCE lines are told in one line, once.
+    """
+
+    PATIENCE = 3
 
     def __init__(
         self,
@@ -131,6 +156,7 @@ class Log:
         self._last, self._num_steps = start, num_steps
         self._time = 0.0  # set after the first step, so that rates leave its compilation out
         self._pending: tuple[int, Metrics] | None = None
+        self._alarmed = 0  # lines in a row
         self._bar = None
         if sys.stderr.isatty():
             self._bar = tqdm.tqdm(total=num_steps, initial=start, unit="step", dynamic_ncols=True)
@@ -160,8 +186,12 @@ class Log:
         images = (step - self._last) * self._batch_size
         rate = images / (now - self._time) if images else np.nan
         self._last, self._time = step, now
+        signs = alarms(values)
+        if "gen/gradient" in values:
+            values["guard/alarms"] = float(len(signs))
         self._write(step, {**values, "images_per_second": rate})
         self._show(step, values, rate)
+        self._warn(step, signs)
 
     def insert(self, step: int, values: Mapping[str, float | str], text: str) -> None:
         """Writes a line of numbers measured beside training, after what is due.
@@ -174,16 +204,28 @@ class Log:
         self.flush()
         self._write(step, values)
         self._last, self._time = step, time.perf_counter()  # their time is not that of steps
-        if self._bar is not None:
-            self._bar.write(text)
-        else:
-            print(text, flush=True)
+        self._say(text)
 
     def close(self) -> None:
         """Writes what is due and ends the progress bar."""
         self.flush()
         if self._bar is not None:
             self._bar.close()
+
+    def _warn(self, step: int, signs: Sequence[str]) -> None:
+        """Tells of signs that last, once until they have gone."""
+        self._alarmed = self._alarmed + 1 if signs else 0
+        if self._alarmed == self.PATIENCE:
+            self._say(
+                f"warning: step {step}: {'; '.join(signs)}. If it lasts, lower --disc_lr, add a "
+                "penalty, or raise its weight"
+            )
+
+    def _say(self, text: str) -> None:
+        if self._bar is not None:
+            self._bar.write(text)
+        else:
+            print(text, flush=True)
 
     def _show(self, step: int, values: Mapping[str, float], rate: float) -> None:
         losses = {name: f"{v:.3f}" for name, v in values.items() if name.endswith("/loss")}

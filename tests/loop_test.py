@@ -134,6 +134,39 @@ def test_a_terminal_sees_a_progress_bar(capsys, monkeypatch):
     assert "3/3" in shown.err and "gen/loss" in shown.err and not shown.out
 
 
+COLLAPSED = {
+    "gen/diversity": jnp.float32(0.001),
+    "gen/gradient": jnp.float32(0.0),
+    "disc/accuracy": jnp.float32(1.0),
+}
+SOUND = {
+    "gen/diversity": jnp.float32(0.9),
+    "gen/gradient": jnp.float32(0.1),
+    "disc/accuracy": jnp.float32(0.7),
+}
+
+
+def test_each_sign_of_collapse_is_seen_alone_and_none_in_a_sound_step():
+    sound = {name: float(value) for name, value in SOUND.items()}
+    assert loop.alarms(sound) == [] and loop.alarms({}) == []
+    assert loop.alarms({name: np.nan for name in sound}) == []
+    words = {"gen/diversity": "alike", "gen/gradient": "vanished", "disc/accuracy": "every image"}
+    for name, word in words.items():
+        (text,) = loop.alarms({**sound, name: float(COLLAPSED[name])})
+        assert word in text
+
+
+def test_collapse_that_lasts_is_told_once_in_one_line_and_counted_in_every_line(capsys):
+    log, lines = _log(1)
+    for step, metrics in enumerate([SOUND, *[COLLAPSED] * 5, SOUND, *[COLLAPSED] * 3], 1):
+        log(step, _state(), metrics)
+    log.close()
+    assert [values["guard/alarms"] for _, values in lines] == [0, *[3] * 5, 0, *[3] * 3]
+    warnings = [x for x in capsys.readouterr().out.splitlines() if x.startswith("warning")]
+    assert [x.split(":")[1] for x in warnings] == [" step 4", " step 10"]
+    assert "alike" in warnings[0] and "vanished" in warnings[0] and "lower --disc_lr" in warnings[0]
+
+
 def test_samples_are_saved_when_due_and_at_the_last_step():
     saved = []
     _fit(7, hooks=[loop.sample_every(3, 7, lambda n, now: saved.append((n, int(now.step))))])
