@@ -72,6 +72,7 @@ def test_real_images_given_as_samples_score_as_the_floor_does(tmp_path, net):
     }
 
 
+@pytest.mark.slow  # every metric twice; the parts that spread over devices have tests of their own
 def test_one_device_scores_what_eight_score(tmp_path, monkeypatch):
     options = {"data_dir": str(runs.split_file()), "weights": str(runs.classifier_file())}
     options |= {"workdir": str(runs.conditional()), "num": 21, "cache": "", "batch_size": 10}

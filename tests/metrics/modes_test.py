@@ -1,6 +1,10 @@
+import json
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxgan.metrics import modes
 from jaxgan.types import UserError
@@ -65,3 +69,56 @@ def test_samples_of_a_diverged_generator_are_refused():
         modes.mixture_modes(np.full((3, 2), np.nan), RING, 0.01)
     with pytest.raises(UserError, match="do not match"):
         modes.mixture_modes(np.zeros((3, 5)), RING, 0.01)
+
+
+@pytest.mark.parametrize("num", [2, 3, 10, 31])
+def test_the_interval_is_students(num):
+    values = np.random.default_rng(num).normal(size=num)
+    mean, half = modes.interval(values)
+    low, high = stats.t.interval(0.95, num - 1, loc=values.mean(), scale=stats.sem(values))
+    np.testing.assert_allclose([mean - half, mean + half], [low, high], rtol=1e-3)
+
+
+def test_one_run_has_no_interval_and_none_no_mean():
+    mean, half = modes.interval([3.0])
+    assert mean == 3.0 and math.isnan(half)
+    with pytest.raises(UserError, match="at least one run"):
+        modes.interval([])
+
+
+@pytest.mark.parametrize(("num_modes", "num"), [(8, 2500), (25, 2500), (1000, 26_000)])
+def test_the_floor_is_what_perfect_samplers_show(num_modes, num):
+    random = np.random.default_rng(0)
+    draws = [
+        modes.modes_and_kl(random.integers(0, num_modes, num), num_modes)[1] for _ in range(200)
+    ]
+    assert modes.kl_floor(num_modes, num) == pytest.approx(np.mean(draws), rel=0.1)
+
+
+RESULTS = {
+    "protocol": "ring",
+    "seeds": 2,
+    "modes": [8, 8],
+    "high_quality": [95.0, 97.0],
+    "kl": [0.01, 0.03],
+    "floor": {"modes": 8, "high_quality": 98.889, "kl": 0.0014},
+    "seconds": 12.4,
+}
+
+
+def test_a_row_has_every_number_with_its_floor():
+    assert modes.table_row(RESULTS) == (
+        "| ring | modes 8.0 +- 0.0 (perfect 8.0) | high quality 96.00 +- 12.71 % (perfect 98.89 %)"
+        " | kl 0.0200 +- 0.1271 (perfect 0.0014) | 2 seeds | 12 s |"
+    )
+    one = {name: value[:1] if isinstance(value, list) else value for name, value in RESULTS.items()}
+    del one["high_quality"]
+    assert modes.table_row({**one, "seeds": 1}) == (
+        "| ring | modes 8.0 (perfect 8.0) | kl 0.0100 (perfect 0.0014) | 1 seed | 12 s |"
+    )
+
+
+def test_results_are_written_whole(tmp_path):
+    modes.save_results(tmp_path / "results.json", RESULTS)
+    assert json.loads((tmp_path / "results.json").read_text()) == RESULTS
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
