@@ -206,7 +206,7 @@ def test_several_seeds_at_once_equal_each_in_turn():
     x = jax.random.normal(KEY, (4, 8, 8, 1))
     seeds = jax.random.split(KEY, 3)
     variables = jax.vmap(functools.partial(Tower().init, x=x))(seeds)
-    grad = jax.grad(_tower_loss)
+    grad = jax.jit(jax.grad(_tower_loss))
     together = jax.jit(jax.vmap(grad, (0, 0, None)))(
         variables["params"], variables["batch_stats"], x
     )
