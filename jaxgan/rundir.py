@@ -64,6 +64,8 @@ class RunDir:
         log = self.path / "metrics.jsonl"
         if log.exists():
             _replace(log, "".join(line for line in _lines(log) if json.loads(line)["step"] <= step))
+        if self._events is not None:
+            self._events.close()  # of a run that was rolled back
         self._events = SummaryWriter(
             str(self.path / "tensorboard"), purge_step=step + 1 if step else None
         )
