@@ -108,7 +108,8 @@ def gen_step(
         def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
             fake, stats = game.generate(z_key, params, state.gen.stats, batch)
             value = game.gen_loss(loss_key, state.disc, batch, fake)
-            return value, (stats, {"gen/loss": value, "gen/diversity": diversity(fake, batch)})
+            spread = diversity(fake, batch, axis_name=axis_name)
+            return value, (stats, {"gen/loss": value, "gen/diversity": spread})
 
         grads, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(state.gen.params)
         grads, metrics = states.mean_over((grads, metrics), axis_name)
@@ -215,19 +216,25 @@ def ema_step(decay: float | Callable[[Array], Array], *, warm_up: bool = False) 
     return step
 
 
-def diversity(fake: Array, batch: Batch) -> Array:
+def diversity(fake: Array, batch: Batch, *, axis_name: str | None = None) -> Array:
     """How much fakes differ from each other, in terms of how much real examples do.
 
     Args:
       fake: [B, ...].
       batch: with real examples "image" [B, ...].
+      axis_name: the mapped axis, if any; fakes of all devices count as one batch.
 
     Returns:
       [] mean over pixels of the standard deviation over the batch, as a share of that of the real
       examples: 0 where all fakes are one, about 1 where they are as varied.
     """
-    spread = [x.astype(jnp.float32).std(axis=0).mean() for x in (fake, batch["image"])]
-    return spread[0] / jnp.maximum(spread[1], 1e-12)
+
+    def spread(x: Array) -> Array:
+        x = x.astype(jnp.float32)
+        mean = states.mean_over(x.mean(0, keepdims=True), axis_name)
+        return jnp.sqrt(states.mean_over(jnp.square(x - mean).mean(0), axis_name)).mean()
+
+    return spread(fake) / jnp.maximum(spread(batch["image"]), 1e-12)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -370,7 +377,8 @@ def _shared_fakes(
             lambda x: game.gen_loss(loss_key, opponent, batch, x)
         )(fake)
         (grads,) = pull_back(fake_grads)
-        seen = {"gen/loss": gen_loss, "gen/diversity": diversity(fake, batch)}
+        spread = diversity(fake, batch, axis_name=game.axis_name)
+        seen = {"gen/loss": gen_loss, "gen/diversity": spread}
         grads, seen = states.mean_over((grads, seen), game.axis_name)
         seen["gen/gradient"] = optax.tree.norm(grads)
         gen = states.apply_gradients(state.gen, gen_tx, grads, gen_stats)

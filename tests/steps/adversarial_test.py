@@ -10,6 +10,7 @@ import pytest
 
 from jaxgan import ema, penalties, state, steps
 from jaxgan.losses import ADVERSARIAL
+from jaxgan.steps import adversarial
 from jaxgan.types import UserError
 from tests import tiny
 
@@ -354,3 +355,10 @@ def test_patch_logits_train():
     after, metrics = _run(step, start)
     assert all(value.shape == () and np.isfinite(value) for value in metrics.values())
     assert not tiny.equal(after.disc.params, start.disc.params)
+
+
+def test_diversity_is_that_of_fakes_in_terms_of_the_data():
+    real = jax.random.normal(jax.random.key(0), (64, 4, 4, 1))
+    batch = {"image": real}
+    assert float(adversarial.diversity(jnp.ones_like(real), batch)) == 0.0
+    np.testing.assert_allclose(adversarial.diversity(3.0 + 0.5 * real, batch), 0.5, rtol=1e-5)
