@@ -32,7 +32,7 @@ def everything():
     return jax.jit(jax.grad(total, has_aux=True))
 
 
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("channels", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_p_of_0_is_the_identity_and_p_of_1_changes_every_image(everything, channels):
     images = _images(channels)
     grads, same = everything(images, KEY, ZERO)

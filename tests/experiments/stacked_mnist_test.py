@@ -56,7 +56,8 @@ def _config(digits, workdir, **settings):
     )
 
 
-@pytest.mark.parametrize("protocol", ["p1", "p2"])
+# The second differs in a width and in numbers: its half minute of compiling is for the long run.
+@pytest.mark.parametrize("protocol", ["p1", pytest.param("p2", marks=pytest.mark.slow)])
 def test_every_protocol_trains_and_writes_the_row(digits, tmp_path, capsys, protocol):
     results = stacked_mnist.run(_config(digits, tmp_path / "run", protocol=protocol, seeds=2))
     assert results == json.loads((tmp_path / "run" / "results.json").read_text())
