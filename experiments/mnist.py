@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgan import cli, data, ema, experiment, penalties, sample, scoring, state, steps
+from jaxgan import cli, data, ema, experiment, penalties, sample, scoring, state, steps, training
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.nets import dcgan
 from jaxgan.state import GANState
@@ -151,7 +151,7 @@ def run(config: Config) -> GANState | None:
         label = jnp.arange(num) % source.num_classes if config.conditional else None
         return sample.generate(gen, now.gen_ema, z, label, place=scoring.spread())
 
-    return experiment.train(config, source=source, init=init, step=step, samples=samples)
+    return training.train(config, source=source, init=init, step=step, samples=samples)
 
 
 def _widths(text: str, flag: str) -> tuple[int, ...]:

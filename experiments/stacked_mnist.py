@@ -32,6 +32,7 @@ from jaxgan import (
     scoring,
     state,
     steps,
+    training,
 )
 from jaxgan.data import arrays, stacked
 from jaxgan.losses import ADVERSARIAL
@@ -233,7 +234,7 @@ def _train(config: Config, source: arrays.ArraySource) -> np.ndarray | None:
         z = protocol.prior(key, num, protocol.latent_dim)
         return sample.generate(gen, now.gen_ema, z, place=scoring.spread())
 
-    now = experiment.train(config, source=source, init=init, step=step, samples=samples)
+    now = training.train(config, source=source, init=init, step=step, samples=samples)
     if now is None:
         return None
     return images.to_uint8(samples(now, jax.random.key(config.seed), _num_scored(config)))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 ROOT = pathlib.Path(__file__).parent.parent
 SERVER = """
 import json, os, runpy, signal, sys
-import jaxgan.data.folder, jaxgan.data.pipeline, jaxgan.experiment, jaxgan.sample
+import jaxgan.data.folder, jaxgan.data.pipeline, jaxgan.sample, jaxgan.training
 import jaxgan.nets.dcgan, jaxgan.steps
 for line in sys.stdin:
     request = json.loads(line)

@@ -1,0 +1,342 @@
+"""From a config to a finished run: resumes, trains, logs, samples, scores, saves, rolls back."""
+
+import contextlib
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgan import checkpoint, cli, images, loop, parallel, rundir, scoring, steps
+from jaxgan.data import pipeline
+from jaxgan.data.registry import Source
+from jaxgan.experiment import RunConfig
+from jaxgan.state import GANState, StepFn
+from jaxgan.types import Key, UserError
+
+
+def train(
+    config: RunConfig,
+    *,
+    source: Source,
+    init: Callable[[Key], GANState],
+    step: StepFn,
+    samples: scoring.Samples,
+) -> GANState | None:
+    """Runs an experiment: resumes or starts it, trains, logs, samples, scores and saves.
+
+    Args:
+      config: its flags.
+      source: the training data, see `jaxgan.data`.
+      init: key -> fresh state.
+      step: the training step, before compilation.
+      samples: (state, key, N) -> images [N, H, W, C] in [-1, 1]; the key is the same each time.
+
+    Returns:
+      The final state; None after a dry run.
+
+    Raises:
+      UserError: the settings cannot work, or belong to another run.
+      SystemExit: a signal ended training, after saving; code 128 + signal.
+    """
+    mesh = parallel.make_mesh()
+    parallel.check_batch_size(config.batch_size, mesh.size)
+    init_key, train_key, sample_key = jax.random.split(jax.random.key(config.seed), 3)
+    init, step = _guarded(config, init, step)
+    step = steps.on_batch(pipeline.prepare, step)
+    scorer = _scorer(config, source)
+    if config.dry_run:
+        _describe(config, source, jax.eval_shape(init, init_key), step, mesh.size)
+        return None
+    if not config.workdir:
+        raise UserError("--workdir is empty; name the directory of the run")
+
+    with (
+        loop.Interrupts() as interrupts,
+        rundir.RunDir(
+            config.workdir,
+            config,
+            experiment=_module_of(config),
+            data={"fingerprint": source.fingerprint, "num_classes": source.num_classes},
+        ) as folder,
+        checkpoint.manager(folder.checkpoints, best=_best(config, folder.path)) as manager,
+    ):
+        run = _Run(
+            config=config,
+            source=source,
+            mesh=mesh,
+            folder=folder,
+            manager=manager,
+            interrupts=interrupts,
+            scorer=scorer,
+            samples=samples,
+            fresh=lambda: parallel.replicate(jax.jit(init)(init_key), mesh),
+            train_key=train_key,
+            sample_key=sample_key,
+        )
+        state = run.last_good()
+        start = int(state.step)
+        if start % config.steps_per_call:
+            raise UserError(
+                f"--steps_per_call={config.steps_per_call} does not divide step {start}"
+            )
+        if start >= config.num_steps:
+            print(f"finished: {folder.path} is at step {start}, asked for {config.num_steps}")
+            return state
+        begun = "resuming after" if start else "starting at"
+        print(f"{begun} step {start} in {folder.path}", flush=True)
+        if scorer:
+            scorer.prepare()
+        state = run.to_the_end(_compiled(step, config, mesh), state)
+        print(
+            f"finished: {folder.path} is at step {config.num_steps}; see its samples/", flush=True
+        )
+        return state
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Run:
+    """What a run trains with, the same before and after a rollback."""
+
+    config: RunConfig
+    source: Source
+    mesh: parallel.Mesh
+    folder: rundir.RunDir
+    manager: Any
+    interrupts: loop.Interrupts
+    scorer: scoring.Scorer | None
+    samples: scoring.Samples
+    fresh: Callable[[], GANState]
+    train_key: Key
+    sample_key: Key
+
+    def last_good(self) -> GANState:
+        """The newest checkpoint, or where there is none a fresh state."""
+        self.manager.wait_until_finished()
+        state = self.fresh()
+        return _restore(self.manager, state) if checkpoint.finished_steps(self.manager) else state
+
+    def to_the_end(self, step: StepFn, state: GANState) -> GANState:
+        """Trains to the last step, rolling back where a player diverges and that is wanted."""
+        while True:
+            times = _rollbacks(state)
+            try:
+                return self._fit(step, state)
+            except loop.Diverged as error:
+                if self.config.on_nonfinite != "rollback":
+                    raise
+                state = _rolled_back(error, self.last_good(), times + 1, self.config.max_rollbacks)
+
+    def _fit(self, step: StepFn, state: GANState) -> GANState:
+        """Trains from a state to the last step; a signal saves and exits."""
+        config, start = self.config, int(state.step)
+        self.folder.start_logs(start)
+        guard = loop.Guard()
+        log = loop.Log(
+            self.folder.log,
+            every=config.log_every,
+            start=start,
+            num_steps=config.num_steps,
+            batch_size=config.batch_size,
+        )
+        try:
+            with contextlib.closing(_batches(self.source, config, start, self.mesh)) as batches:
+                return loop.fit(
+                    step,
+                    state,
+                    batches,
+                    key=self.train_key,
+                    num_steps=config.num_steps,
+                    hooks=self._hooks(guard, log),
+                    steps_per_call=config.steps_per_call,
+                )
+        except loop.Interrupted as stop:
+            guard.flush()
+            checkpoint.save(self.manager, stop.state)
+            self.manager.wait_until_finished()
+            log.flush()
+            step_now = int(stop.state.step)
+            print(f"{stop}: saved step {step_now}; the same command resumes", flush=True)
+            raise SystemExit(128 + stop.signum) from None
+        finally:
+            log.close()
+
+    def _hooks(self, guard: loop.Guard, log: loop.Log) -> list[loop.Hook]:
+        """What happens after each step, in this order."""
+        config = self.config
+
+        def save_samples(step: int, state: GANState) -> None:
+            guard.flush()  # a state that is not finite has no picture
+            made = self.samples(state, self.sample_key, config.num_samples)
+            self.folder.save_samples(step, images.grid(images.to_uint8(made)))
+
+        def flush() -> None:
+            guard.flush()
+            log.flush()  # a run killed right after a checkpoint has logged up to it
+
+        def score(step: int, state: GANState) -> None:
+            flush()
+            self._score(log, step, state)
+
+        at, last = loop.sample_every, config.num_steps
+        return [
+            guard,
+            log,
+            at(config.sample_every, last, save_samples),
+            *([at(config.eval_every, last, score)] if self.scorer else []),
+            loop.save_every(config.save_every, last, self.manager, flush),
+            self.interrupts,
+        ]
+
+    def _score(self, log: loop.Log, step: int, state: GANState) -> None:
+        """Scores the generator, and saves it if it is the best so far."""
+        assert self.scorer is not None
+        config, values = self.config, self.scorer(state, self.samples)
+        # The line comes before the checkpoint: a run killed between the two scores again.
+        name = f"eval/{config.eval_metric}"
+        log.insert(step, values, f"step {step}/{config.num_steps}  {name} {values[name]:.4f}")
+        saved = [*checkpoint.finished_steps(self.manager), step]
+        if _best(config, self.folder.path)(saved) == step:
+            checkpoint.save(self.manager, state)
+
+
+def _guarded(
+    config: RunConfig, init: Callable[[Key], GANState], step: StepFn
+) -> tuple[Callable[[Key], GANState], StepFn]:
+    """Start and step of a run that goes on where a player is not finite, where that is wanted."""
+    if config.on_nonfinite == "stop":
+        return init, step
+    wrap = {"skip": steps.skip_nonfinite, "rollback": steps.after_rollback}[config.on_nonfinite]
+    return lambda key: steps.init_guard(init(key)), wrap(step)
+
+
+def _restore(manager: Any, fresh: GANState) -> GANState:
+    """The newest checkpoint, also of a run that began with or without the counts of the guard."""
+    try:
+        return checkpoint.restore(manager, fresh)
+    except UserError:
+        extra = dict(fresh.extra)
+        counts = extra.pop(steps.GUARD, None)
+        other = fresh.replace(extra=extra) if counts else steps.init_guard(fresh)
+        try:
+            state = checkpoint.restore(manager, other)
+        except UserError:
+            state = None
+        if state is None:
+            raise
+        extra = {name: value for name, value in state.extra.items() if name != steps.GUARD}
+        return state.replace(extra={**extra, steps.GUARD: counts} if counts else extra)
+
+
+def _rollbacks(state: GANState) -> int:
+    """How often a run was rolled back before this state."""
+    return int(state.extra.get(steps.GUARD, {}).get("rollbacks", 0))
+
+
+def _rolled_back(error: loop.Diverged, state: GANState, times: int, limit: int) -> GANState:
+    """The last good state, to go on from with the random numbers of one more rollback.
+
+    The count is kept in memory, not taken from the checkpoint, which may be older than the rollback
+    before; a killed run comes through the same rollbacks again.
+    """
+    what = str(error).partition(";")[0]
+    if times > limit:
+        raise loop.Diverged(
+            f"{what}; stopped after {limit} rollbacks. Lower the learning rates, or add a penalty, "
+            "and use another workdir"
+        ) from error
+    counts = state.extra[steps.GUARD]
+    # In place of the old count, on the same devices.
+    now = jax.device_put(np.int32(times), counts["rollbacks"].sharding)
+    print(
+        f"warning: {what}; back to step {int(state.step)} with other random numbers, "
+        f"{times} of {limit}",
+        flush=True,
+    )
+    return state.replace(extra={**state.extra, steps.GUARD: {**counts, "rollbacks": now}})
+
+
+def _scorer(config: RunConfig, source: Source) -> scoring.Scorer | None:
+    """What measures the generator as it trains, where that is asked for."""
+    if not config.eval_every:
+        return None
+    return scoring.Scorer(
+        dataset=config.dataset,
+        data_dir=config.data_dir,
+        image_shape=source.image_shape,
+        kind=config.eval_features,
+        weights=config.eval_weights,
+        num=config.eval_samples,
+    )
+
+
+def _best(config: RunConfig, workdir: pathlib.Path) -> Callable[[Sequence[int]], int | None]:
+    """Names the best among saved steps, by the log as it is when asked."""
+    return lambda saved: scoring.best_step(rundir.read_metrics(workdir), config.eval_metric, saved)
+
+
+def _compiled(step: StepFn, config: RunConfig, mesh: parallel.Mesh) -> StepFn:
+    if config.steps_per_call > 1:
+        step = steps.fused(step, config.steps_per_call)
+    if config.parallel == "pmap":
+        return parallel.pmap_step(step, mesh=mesh)
+    options = parallel.compiler_options(config.compute_dtype)
+    return parallel.jit_step(step, mesh, compiler_options=options)
+
+
+def _batches(
+    source: Source, config: RunConfig, start: int, mesh: parallel.Mesh
+) -> Generator[Mapping[str, Any], None, None]:
+    """What each call of the step takes; a resident dataset goes to the devices once."""
+    batches = pipeline.batches(
+        source,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start=start,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    resident = None
+    with contextlib.closing(batches):
+        while True:
+            launch = [dict(next(batches)) for _ in range(config.steps_per_call)]
+            data = [batch.pop(parallel.RESIDENT, None) for batch in launch][0]
+            if data is not None and resident is None:
+                resident = {parallel.RESIDENT: parallel.replicate(data, mesh)}
+            rows = launch[0]
+            if config.steps_per_call > 1:
+                rows = {name: np.stack([b[name] for b in launch], axis=1) for name in rows}
+            yield {**rows, **(resident or {})}
+
+
+def _describe(
+    config: RunConfig, source: Source, state: GANState, step: StepFn, num_devices: int
+) -> None:
+    """Prints what a run would be. Memory is that of the compiled step on one device."""
+    rows = config.batch_size // num_devices
+    example = jax.tree.map(np.asarray, source[np.zeros(1, np.int64)])
+    batch = {k: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for k, v in example.items()}
+    print(cli.as_flags(config), end="")
+    print(f"data: {source.name}, {len(source)} images of {source.image_shape}")
+    print(f"generator: {loop.count(state.gen.params):,} parameters")
+    print(f"discriminator: {loop.count(state.disc.params):,} parameters")
+    kind = jax.devices()[0].device_kind
+    print(f"devices: {num_devices} x {kind}, {rows} images on each, under {config.parallel}")
+    if config.parallel == "jit":
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        memory = (
+            jax.jit(step, donate_argnums=1).lower(key, state, batch).compile().memory_analysis()
+        )
+        if memory is not None:
+            size = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+            print(f"memory: about {size / 2**20:,.0f} MiB on each device: state, batch and step")
+
+
+def _module_of(config: RunConfig) -> str:
+    """The module a config was defined in, also where that module is the one being run."""
+    name = type(config).__module__
+    main = sys.modules["__main__"].__spec__ if name == "__main__" else None
+    return main.name if main else name
