@@ -84,6 +84,9 @@ class Config(experiment.RunConfig):
     )
     gamma: float = cli.field(1.0, "Weight of the penalty at the start.", minimum=0)
     gamma_final: float = cli.field(1.0, "Share of it left at the end, on a cosine.", minimum=0)
+    penalty_every: int = cli.field(
+        1, "Steps between penalties, each that many times as strong.", minimum=1
+    )
     gen_lr: float = cli.field(1e-3, "G's learning rate.", above=0)
     disc_lr: float = cli.field(1e-3, "D's learning rate.", above=0)
     lr_final: float = cli.field(0.1, "Share of both rates left at the end.", minimum=0)
@@ -194,6 +197,8 @@ def game(config: Config) -> tuple[Any, StepFn]:
         if config.penalty != "none":
             weight: Any = gamma(number)
             penalty = penalties.weighted(penalties.PENALTIES[config.penalty], weight)
+            if config.penalty_every > 1:
+                penalty = steps.lazy(penalty, config.penalty_every, number)
         return steps.alternating_step(
             gen,
             disc,

@@ -6,10 +6,12 @@ import pathlib
 import tempfile
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments import mnist
+from jaxgan import steps
 from jaxgan.metrics import features, weights
 
 _FOLDERS = []  # removed when the tests end
@@ -124,3 +126,21 @@ def different(workdir, other, step) -> list[str]:
         for name in ours
         if ours[name].dtype != theirs[name].dtype or ours[name].tobytes() != theirs[name].tobytes()
     ]
+
+
+def poison(monkeypatch, bad_step, streams):
+    """Breaks G at a step, on the host's word alone, unless the key is another than in `streams`."""
+    real = steps.on_batch
+
+    def on_batch(prepare, step):
+        def poisoned(key, now, batch):
+            after, metrics = step(key, now, batch)
+            times = now.extra["guard"]["rollbacks"] if "guard" in now.extra else 0
+            bad = (now.step == bad_step) & (times < streams)
+            gen = jax.tree.map(lambda w: jnp.where(bad, jnp.nan, w), after.gen.params)
+            after = after.replace(gen=after.gen.replace(params=gen))
+            return after, {**metrics, "gen/finite": metrics["gen/finite"] & ~bad}
+
+        return real(prepare, poisoned)
+
+    monkeypatch.setattr(steps, "on_batch", on_batch)

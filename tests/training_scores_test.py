@@ -165,3 +165,13 @@ def test_scores_that_cannot_be_are_refused_before_training(tmp_path, settings, m
     with pytest.raises(UserError, match=message) as caught:
         _scored(tmp_path / "run", num_steps=2, **settings)
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
+def test_a_run_that_rolls_back_has_every_score_once(tmp_path, monkeypatch, home):
+    runs.poison(monkeypatch, bad_step=4, streams=1)
+    _scored(tmp_path / "run", num_steps=9, on_nonfinite="rollback")
+    lines = _scores(tmp_path / "run")
+    assert list(lines) == [2, 4, 6, 8, 9]
+    values = {step: line["eval/frechet_distance"] for step, line in lines.items()}
+    best = experiment.load_generator(tmp_path / "run", which="best").step
+    assert values[best] == min(values.values())

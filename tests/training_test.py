@@ -3,7 +3,6 @@
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -142,28 +141,10 @@ def test_the_generator_is_named_where_it_diverges(tmp_path):
         _run(tmp_path / "run", num_steps=30, gen_lr=1e38, penalty="none", loss="wasserstein")
 
 
-def _poison(monkeypatch, bad_step, streams):
-    """Breaks G at a step, on the host's word alone, unless the key is another than in `streams`."""
-    real = training.steps.on_batch
-
-    def on_batch(prepare, step):
-        def poisoned(key, now, batch):
-            after, metrics = step(key, now, batch)
-            times = now.extra["guard"]["rollbacks"] if "guard" in now.extra else 0
-            bad = (now.step == bad_step) & (times < streams)
-            gen = jax.tree.map(lambda w: jnp.where(bad, jnp.nan, w), after.gen.params)
-            after = after.replace(gen=after.gen.replace(params=gen))
-            return after, {**metrics, "gen/finite": metrics["gen/finite"] & ~bad}
-
-        return real(prepare, poisoned)
-
-    monkeypatch.setattr(training.steps, "on_batch", on_batch)
-
-
 def test_a_run_rolls_back_to_its_last_checkpoint_and_goes_on_with_other_numbers(
     tmp_path, monkeypatch, capsys
 ):
-    _poison(monkeypatch, bad_step=4, streams=2)
+    runs.poison(monkeypatch, bad_step=4, streams=2)
     settings = {"on_nonfinite": "rollback", "num_steps": 8, "save_every": 3}
     state = _run(tmp_path / "run", **settings)
     said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("warning")]
@@ -181,14 +162,14 @@ def test_a_run_rolls_back_to_its_last_checkpoint_and_goes_on_with_other_numbers(
 
 
 def test_rollbacks_end_and_the_run_stops(tmp_path, monkeypatch):
-    _poison(monkeypatch, bad_step=1, streams=99)  # before any checkpoint: from the start again
+    runs.poison(monkeypatch, bad_step=1, streams=99)  # before any checkpoint: from the start again
     with pytest.raises(loop.Diverged, match="step 2: .* stopped after 2 rollbacks"):
         _run(tmp_path / "run", on_nonfinite="rollback", max_rollbacks=2, num_steps=5)
     assert runs.steps_saved(tmp_path / "run") == []
 
 
 def test_a_run_that_diverges_may_be_taken_up_again_with_rollbacks(tmp_path, monkeypatch):
-    _poison(monkeypatch, bad_step=4, streams=1)
+    runs.poison(monkeypatch, bad_step=4, streams=1)
     settings = {"num_steps": 6, "save_every": 2}
     with pytest.raises(loop.Diverged, match="step 5"):
         _run(tmp_path / "run", **settings)

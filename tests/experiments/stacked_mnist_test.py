@@ -83,6 +83,13 @@ def test_protocols_are_what_the_benchmark_says():
         assert [share * width for width in reversed(gen.features)] == list(disc.features)
 
 
+def test_a_lazy_penalty_is_due_at_multiples_of_its_interval_only(digits, tmp_path):
+    stacked_mnist.run(_config(digits, tmp_path / "run", penalty_every=2, log_every=1))
+    lines = (tmp_path / "run" / "seed_0" / "metrics.jsonl").read_text().splitlines()
+    first, second = (json.loads(line)["disc/penalty"] for line in lines)
+    assert first > 0 and second == 0
+
+
 def test_pairing_anew_keeps_every_digit_in_its_channel():
     seen = {}
 
