@@ -15,10 +15,11 @@ import numpy as np
 import optax
 
 from jaxgan import cli, data, ema, experiment, penalties, sample, scoring, state, steps, training
+from jaxgan.augment import ada, diffaug
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.nets import dcgan
-from jaxgan.state import GANState
-from jaxgan.types import Key, UserError
+from jaxgan.state import GANState, StepFn
+from jaxgan.types import Augment, Key, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,15 @@ class Config(experiment.RunConfig):
         "r1_r2", "Gradient penalty of D.", choices=("none", *penalties.PENALTIES)
     )
     gamma: float = cli.field(1.0, "Weight of the penalty.", minimum=0)
+    augment: str = cli.field(
+        "none",
+        "How D sees images, real and generated: by DiffAugment, or ADA, stronger as D overfits.",
+        choices=("none", "diffaug", "ada"),
+    )
+    ada_target: float = cli.field(0.6, "Mean sign of real logits that ADA keeps.", minimum=0)
+    ada_ramp: float = cli.field(
+        500_000, "Images in which ADA's probability can go from 0 to 1.", above=0
+    )
     update: str = cli.field(
         "simultaneous",
         "Both players at once from one forward of G, D then G on the same fakes, or on fresh ones.",
@@ -70,6 +80,11 @@ class Config(experiment.RunConfig):
             raise UserError(
                 f"--penalty={self.penalty} needs each image's own gradient, which "
                 "--disc_norm=batch mixes; use --disc_norm=group, layer or none"
+            )
+        if self.augment == "ada" and self.loss.startswith("relativistic"):
+            raise UserError(
+                f"--augment=ada reads the sign of D's logits, which --loss={self.loss} leaves "
+                "open; use another loss, or --augment=diffaug"
             )
 
 
@@ -120,29 +135,19 @@ def run(config: Config) -> GANState | None:
         return state.init_state(
             state.init_player(gen.init(gen_key, z, label, train=False), gen_tx),
             state.init_player(disc.init(disc_key, x, label, train=False), disc_tx),
+            **({"ada": ada.init_controller()} if config.augment == "ada" else {}),
         )
 
-    penalty = None
-    if config.penalty != "none":
-        penalty = penalties.weighted(penalties.PENALTIES[config.penalty], config.gamma)
-    loss = ADVERSARIAL[config.loss]
-    game = {
-        "latent_dim": config.latent_dim,
-        "conditional": config.conditional,
-        "axis_name": config.axis_name,
-    }
-    update = {
-        "simultaneous": lambda: steps.simultaneous_step(
-            gen, disc, gen_tx, disc_tx, loss, penalty=penalty, **game
-        ),
-        "alternating": lambda: steps.alternating_step(
-            gen, disc, gen_tx, disc_tx, loss, penalty=penalty, **game
-        ),
-        "fresh": lambda: steps.chain(
-            steps.disc_step(gen, disc, disc_tx, loss, penalty=penalty, **game),
-            steps.gen_step(gen, disc, gen_tx, loss, **game),
-        ),
-    }[config.update]()
+    if config.augment == "ada":
+        update = steps.with_ada(
+            lambda augment: _update(config, gen, disc, gen_tx, disc_tx, augment),
+            num_images=config.batch_size,
+            target=config.ada_target,
+            ramp=config.ada_ramp,
+        )
+    else:
+        augment = diffaug.policy("color,translation,cutout") if config.augment != "none" else None
+        update = _update(config, gen, disc, gen_tx, disc_tx, augment)
     decay = ema.decay_from_half_life(config.ema_half_life, config.batch_size)
     step = steps.train_step(update, steps.ema_step(decay, warm_up=True))
 
@@ -152,6 +157,30 @@ def run(config: Config) -> GANState | None:
         return sample.generate(gen, now.gen_ema, z, label, place=scoring.spread())
 
     return training.train(config, source=source, init=init, step=step, samples=samples)
+
+
+def _update(config: Config, gen, disc, gen_tx, disc_tx, augment: Augment | None) -> StepFn:
+    """One update of both players."""
+    penalty = None
+    if config.penalty != "none":
+        penalty = penalties.weighted(penalties.PENALTIES[config.penalty], config.gamma)
+    loss = ADVERSARIAL[config.loss]
+    game = {
+        "latent_dim": config.latent_dim,
+        "conditional": config.conditional,
+        "augment": augment,
+        "axis_name": config.axis_name,
+    }
+    if config.update == "fresh":
+        return steps.chain(
+            steps.disc_step(gen, disc, disc_tx, loss, penalty=penalty, **game),
+            steps.gen_step(gen, disc, gen_tx, loss, **game),
+        )
+    both = {
+        "simultaneous": steps.simultaneous_step,
+        "alternating": steps.alternating_step,
+    }[config.update]
+    return both(gen, disc, gen_tx, disc_tx, loss, penalty=penalty, **game)
 
 
 def _widths(text: str, flag: str) -> tuple[int, ...]:

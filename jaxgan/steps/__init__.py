@@ -1,5 +1,6 @@
 """Training steps: functions `(key, state, batch) -> (state, metrics)`, and ways to combine them."""
 
+from jaxgan.steps.adaptive import with_ada, with_lecam
 from jaxgan.steps.adversarial import (
     alternating_step,
     disc_step,
@@ -56,4 +57,6 @@ __all__ = [
     "top_k",
     "train_step",
     "unrolled_gen_step",
+    "with_ada",
+    "with_lecam",
 ]

@@ -16,7 +16,7 @@ import pytest
 
 from experiments import mnist
 from jaxgan.types import UserError
-from tests import command, runs
+from tests import command, runs, tiny
 
 NUM_STEPS = 60
 SETTINGS = {"num_steps": NUM_STEPS, "log_every": 1, "save_every": 4, "sample_every": 20}
@@ -160,6 +160,26 @@ def test_every_way_of_updating_trains(tmp_path, update):
     state = mnist.run(runs.config(tmp_path / "run", update=update, num_steps=2, **settings))
     assert int(state.step) == 2
     assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(state))
+
+
+def test_augmentations_train_and_adas_probability_is_resumed(tmp_path):
+    settings = {"loss": "hinge", "penalty": "none", "ada_target": 0.0, "ada_ramp": 640}
+    ours, theirs = (
+        [
+            mnist.run(runs.config(tmp_path / name, augment="ada", num_steps=num, **settings))
+            for num in stops
+        ][-1]
+        for name, stops in (("straight", [6]), ("stopped", [3, 6]))
+    )
+    assert tiny.equal(ours, theirs)
+    assert float(ours.extra["ada"]["p"]) in (0.0, pytest.approx(0.1))  # moved once, or held at 0
+    state = mnist.run(runs.config(tmp_path / "diffaug", augment="diffaug", num_steps=1))
+    assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(state))
+
+
+def test_ada_needs_logits_whose_sign_means_something(tmp_path):
+    with pytest.raises(UserError, match="--augment=ada reads the sign of D's logits, which --loss"):
+        runs.config(tmp_path / "run", augment="ada", loss="relativistic")
 
 
 def _idx(path, array, *, cut=0, magic=None):
