@@ -28,6 +28,12 @@ class Config(experiment.RunConfig):
 
     image_size: int = cli.field(28, "Side of the images in pixels: 8, 16, 28, 32, 64 or 128.")
     channels: int = cli.field(1, "Channels of the images: 1 grey, 3 RGB.", minimum=1)
+    max_bad_records: int = cli.field(
+        -1,
+        "Unreadable images of a folder that are skipped; -1 for 10 or 0.1 % of all.",
+        minimum=-1,
+        changeable=True,
+    )
     conditional: bool = cli.field(False, "Conditions both players on the labels.")
     latent_dim: int = cli.field(64, "Size of one latent.", minimum=1)
     gen_features: str = cli.field(
@@ -119,6 +125,7 @@ def run(config: Config) -> GANState | None:
         data_dir=config.data_dir,
         image_size=config.image_size,
         channels=config.channels,
+        max_bad_records=config.max_bad_records,
     )
     if config.conditional and not source.num_classes:
         raise UserError(f"--conditional needs labels, which {source.name} does not have")

@@ -9,18 +9,24 @@ import dataclasses
 import difflib
 import itertools
 import math
+import numbers
 import os
-import pathlib
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from absl import app, flags, logging
 
+from jaxgan import types
 from jaxgan.types import UserError
 
 C = TypeVar("C")
+LARGEST = 2**31 - 1  # steps are counted in 32 bits on the devices, and seeds cut off after 32
+MAX_FLAGFILES = 100
+MAX_FLAGFILE = 2**20  # characters
+COMMAND_LINE = "on the command line"
 
 
 def field(
@@ -45,7 +51,8 @@ def field(
       changeable: whether a run may be taken up again with another value.
 
     Returns:
-      A dataclass field. Floats must be finite.
+      A dataclass field. Floats must be finite, whole numbers fit into 32 bits, and text into one
+      line of a flagfile.
     """
     limits = {"choices": tuple(choices), "minimum": minimum, "above": above, "below": below}
     return dataclasses.field(
@@ -67,7 +74,7 @@ def check(config: Any) -> None:
         if spec.metadata:
             problem = _problem(value, spec)
             if problem:
-                raise UserError(f"--{spec.name}={value} {problem}")
+                raise UserError(f"--{spec.name}={types.one_line(value)} {problem}")
 
 
 def main(config_type: type[C], run: Callable[[C], Any]) -> None:
@@ -130,8 +137,12 @@ def _problem(value: Any, spec: dataclasses.Field) -> str:
         near = difflib.get_close_matches(str(value), limits["choices"], n=1)
         hint = f'; did you mean "{near[0]}"?' if near else ""
         return f"is not one of {', '.join(limits['choices'])}{hint}"
-    if isinstance(value, str | bool):
-        return ""
+    if isinstance(spec.default, str):
+        return _text_problem(value)
+    if not isinstance(value, numbers.Real):
+        return "is not a number"
+    if isinstance(value, numbers.Integral) and abs(int(value)) > LARGEST:
+        return f"is beyond {LARGEST}, the largest whole number accepted"
     if not math.isfinite(value):
         return "is not a finite number"
     if limits["minimum"] is not None and value < limits["minimum"]:
@@ -143,42 +154,128 @@ def _problem(value: Any, spec: dataclasses.Field) -> str:
     return ""
 
 
+def _text_problem(value: Any) -> str:
+    """What is wrong with text; whatever passes comes back unchanged from the run's flagfile."""
+    if not isinstance(value, str | os.PathLike):
+        return "is not text"
+    value = os.fspath(value)
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
+        return "holds a line break or another character that cannot stand in a flagfile"
+    if value != value.strip():
+        return "starts or ends with a space; take it away"
+    if value.startswith(("'", '"')):
+        return "starts with a quote; write it without quotes"
+    if value.startswith("--"):
+        return "looks like the next flag; was a value left out?"
+    if value.startswith("~") and os.path.expanduser(value) == value:
+        return "names a user who has no home directory"
+    return ""
+
+
+class _Given(NamedTuple):
+    """A word of the command line, or a line of a flagfile."""
+
+    text: str
+    place: str
+    depth: int  # of flagfiles around it
+
+
 def _parse(argv: list[str]) -> list[str]:
     """Parses flags, refusing what absl would pass over in silence."""
-    for argument, following in itertools.pairwise([*argv[1:], ""]):
-        name, equals, value = argument.lstrip("-").partition("=")
-        path = value if equals else following  # `--flagfile=PATH` or `--flagfile PATH`
-        if argument.startswith("-") and name == "flagfile" and path:
-            _check_flagfile(pathlib.Path(path).expanduser(), ())
+    given = _given(argv[1:])
     try:
-        rest = flags.FLAGS(argv, known_only=False)
-    except flags.Error as error:
-        raise UserError(" ".join(str(error).split())) from error
+        rest = flags.FLAGS([argv[0], *(one.text for one in given)], known_only=False)
+    except (flags.Error, ValueError) as error:  # absl raises the latter for --noflag=value
+        raise UserError(types.one_line(error)) from error
     if len(rest) > 1:
-        raise UserError(f'unexpected argument "{rest[1]}"; flags are written --name=value')
+        word = types.one_line(rest[1], limit=80)
+        raise UserError(f'unexpected argument "{word}"; flags are written --name=value')
+    _warn_of_twins(given)
     return rest
 
 
-def _check_flagfile(path: pathlib.Path, outer: tuple[pathlib.Path, ...]) -> None:
-    """Refuses a flagfile with lines that are not flags."""
+def _given(words: Sequence[str]) -> list[_Given]:
+    """The words of a command line, with the lines of its flagfiles in place of their names.
+
+    absl would skip lines that are no flags and flagfiles that include themselves, trip over a
+    byte-order mark, and read a pipe a second time, when it is empty.
+    """
+    given, opened, rest = [], [], iter(words)
+    for word in rest:
+        name, equals, path = word.lstrip("-").partition("=")
+        if word.startswith("-") and name == "flagfile":
+            path = path if equals else next(rest, "")
+            given += _lines(path, (), opened)
+        else:
+            given.append(_Given(word, COMMAND_LINE, 0))
+    return given
+
+
+def _lines(path: str, outer: tuple[str, ...], opened: list[str]) -> Iterator[_Given]:
+    """The flags in a flagfile and in those that it includes; `opened` counts them all."""
+    path, shown = os.path.expanduser(path), types.one_line(path)
+    if not path:
+        raise UserError("--flagfile needs the path of a file: --flagfile=PATH")
     if path in outer:
-        raise UserError(f"flagfile {path} includes itself; remove its --flagfile line")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise UserError(f"cannot read flagfile {path}: {reason}") from error
-    for number, line in enumerate(lines, 1):
+        raise UserError(f"flagfile {shown} includes itself; remove its --flagfile line")
+    opened.append(path)
+    if len(opened) > MAX_FLAGFILES:
+        raise UserError(
+            f"flagfile {types.one_line(opened[0])} includes more than {MAX_FLAGFILES} others"
+        )
+    for number, line in enumerate(_text(path).split("\n"), 1):
         line = line.strip()
         if not line or line.startswith(("#", "//")):
             continue
         name, _, value = line.lstrip("-").partition("=")
-        if not line.startswith("-") or " " in name:
-            raise UserError(f'{path}, line {number}: "{line}" is not a flag; write --name=value')
+        if not line.startswith("-") or name.split() != [name]:
+            text = types.one_line(line, limit=80)
+            raise UserError(f'{shown}, line {number}: "{text}" is not a flag; write --name=value')
         if value[:1] in ("'", '"'):
-            raise UserError(f"{path}, line {number}: write --{name}=value without quotes")
+            raise UserError(f"{shown}, line {number}: write --{name}=value without quotes")
         if name == "flagfile":
-            _check_flagfile(pathlib.Path(value).expanduser(), (*outer, path))
+            yield from _lines(value.strip(), (*outer, path), opened)
+        else:
+            yield _Given(line, f"in {shown}, line {number}", len(outer) + 1)
+
+
+def _text(path: str) -> str:
+    """Reads a flagfile, with or without a byte-order mark."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            text = file.read(MAX_FLAGFILE + 1)
+            reason = "longer than any flagfile" if len(text) > MAX_FLAGFILE else ""
+        reason = "not a text file" if "\0" in text else reason
+    except (OSError, ValueError) as error:
+        text, reason = "", getattr(error, "strerror", None) or "not a text file"
+    if reason:
+        raise UserError(f"cannot read flagfile {types.one_line(path)}: {reason}")
+    return text
+
+
+def _warn_of_twins(given: Sequence[_Given]) -> None:
+    """Tells of a flag with two values, but where the command line overrides a flagfile."""
+    last: dict[str, tuple[Any, _Given]] = {}
+    for one, following in itertools.pairwise([*given, _Given("", "", 0)]):
+        name, value = _setting(one.text, following.text)
+        before, there = last.get(name, (value, one))
+        if str(before) != str(value) and there.depth <= one.depth:  # NaN differs from itself
+            text = f"--{name} is {before} {there.place} and {value} {one.place}; {value} counts"
+            print(f"warning: {types.one_line(text)}", file=sys.stderr)
+        last[name] = value, one
+
+
+def _setting(word: str, following: str) -> tuple[str, Any]:
+    """Name and value that absl took from a word, where it is a flag; "" and None elsewhere."""
+    name, equals, value = word.removeprefix("-").removeprefix("-").partition("=")
+    if not word.startswith("-") or name not in flags.FLAGS:
+        negated = name.removeprefix("no")
+        known = word.startswith("-") and negated != name and negated in flags.FLAGS
+        return (negated, False) if known else ("", None)
+    flag = flags.FLAGS[name]
+    if flag.boolean and not equals:
+        return name, True
+    return name, flag.parser.parse(value if equals else following)
 
 
 def _or_one_line(action: Callable[[], Any]) -> Any:
@@ -186,8 +283,14 @@ def _or_one_line(action: Callable[[], Any]) -> Any:
     try:
         return action()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {types.one_line(error, limit=2000)}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if "nable to initialize backend" not in str(error):
+            raise
+        # JAX itself says which platforms there are and how to choose one.
+        print(f"error: no device: {types.one_line(error, limit=1000)}", file=sys.stderr)
+        sys.exit(UserError.exit_code)
     except KeyboardInterrupt:
         print("interrupted before training began; nothing to save", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

@@ -24,6 +24,9 @@ from tensorboardX import SummaryWriter
 from jaxgan import __version__, cli, images
 from jaxgan.types import UserError
 
+# Written after config.json: where that is missing, they are somebody else's, and stay untouched.
+OURS = ("run.flags", "metrics.jsonl", "tensorboard", "samples", "checkpoints")
+
 
 class RunDir:
     """A run directory, held by this process until `close`; use it as a context manager."""
@@ -41,7 +44,7 @@ class RunDir:
           UserError: the path is no directory, cannot be written, is held by another process, or
             holds a run with other settings.
         """
-        self.path = pathlib.Path(path).expanduser().resolve()
+        self.path = pathlib.Path(os.path.realpath(os.path.expanduser(path)))
         self._lock = _take(self.path)
         try:
             self._record(config, experiment, data)
@@ -129,9 +132,9 @@ class RunDir:
         if stored:
             fixed = [f.name for f in dataclasses.fields(config) if not f.metadata["changeable"]]
             _check_same(stored, record, fixed, self.path)
-        elif any(self.path.glob("checkpoints/[0-9]*")):
+        elif found := [name for name in OURS if (self.path / name).exists()]:
             raise UserError(
-                f"{self.path} holds checkpoints without config.json; use another workdir"
+                f"{self.path} holds {found[0]} without config.json; use another workdir"
             )
         _replace(self.path / "config.json", json.dumps(record, indent=2) + "\n")
         _replace(self.path / "run.flags", cli.as_flags(config))
@@ -178,7 +181,7 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 def _take(path: pathlib.Path) -> int:
     """Makes the directory and locks it; the system lets go of the lock when the process ends."""
-    if path.exists() and not path.is_dir():
+    if os.path.isfile(path):
         raise UserError(f"workdir {path} is a file; give a directory")
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,21 @@ class UserError(ValueError):
     exit_code = 2
 
 
+def one_line(text: object, *, limit: int = 300) -> str:
+    """Makes one printable line of text that a file or another library may have chosen.
+
+    Args:
+      text: anything; its `str` is taken.
+      limit: characters kept.
+
+    Returns:
+      The text without line breaks and control characters, cut off after `limit` characters.
+    """
+    line = " ".join(part.strip() for part in str(text).splitlines())
+    cut = line if len(line) <= limit else line[:limit] + "..."
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in cut)
+
+
 def lookup(table: Mapping[str, T], name: str, what: str) -> T:
     """Returns `table[name]`, or raises an error that names the nearest valid names.
 

@@ -2,17 +2,21 @@
 
 import hashlib
 import math
+import os
 import pathlib
 import zipfile
 from collections.abc import Mapping
 
 import numpy as np
 
+from jaxgan import types
 from jaxgan.data import pixels
 from jaxgan.types import UserError
 
 # A file is refused above this size: a larger set belongs in a folder of images, which is streamed.
 MAX_BYTES = 16 * 2**30
+# Each costs an embedding and an output of the networks; ImageNet's 21,841 are the most in use.
+MAX_CLASSES = 2**20
 # The key of each array in a file, most specific first ("x_train" is what Keras writes).
 IMAGE_KEYS = {"train": ("image", "images", "x_train", "x"), "test": ("test_image", "x_test")}
 LABEL_KEYS = {"train": ("label", "labels", "y_train", "y"), "test": ("test_label", "y_test")}
@@ -41,9 +45,10 @@ class ArraySource:
         if 0 in image.shape:
             raise UserError(f"{name}: holds no images (shape {list(image.shape)})")
         for key, array in arrays.items():
-            if len(array) != len(image):
+            count = len(array) if array.ndim else 0
+            if count != len(image):
                 raise UserError(
-                    f'{name}: {len(image)} images but {len(array)} of "{key}"; need one for each'
+                    f'{name}: {len(image)} images but {count} of "{key}"; need one for each'
                 )
         self.arrays = dict(arrays)
         if "label" in arrays:
@@ -127,9 +132,10 @@ def load_npz(path: str | pathlib.Path, *, split: str = "train") -> ArraySource:
     arrays = read_npz(path)
     image_key = next((key for key in IMAGE_KEYS[split] if key in arrays), None)
     if image_key is None:
+        found = types.one_line(", ".join(sorted(arrays)[:20]) or "nothing")
         raise UserError(
             f"{path}: no array named {' or '.join(IMAGE_KEYS[split])} for split {split};"
-            f" found {', '.join(sorted(arrays)) or 'nothing'}"
+            f" found {found}"
         )
     images = {"image": pixels.as_uint8(arrays[image_key], str(path))}
     label_key = next((key for key in LABEL_KEYS[split] if key in arrays), None)
@@ -142,8 +148,13 @@ def load_npz(path: str | pathlib.Path, *, split: str = "train") -> ArraySource:
 
 def _count_classes(stated: np.ndarray | None, label: np.ndarray, path: pathlib.Path) -> int:
     if stated is not None:
-        if stated.size != 1 or stated.dtype.kind not in "iu" or stated.item() < 1:
+        if stated.size != 1 or stated.dtype.kind not in "iu":
             raise UserError(f"{path}: num_classes must be one positive integer")
+        if not 1 <= stated.item() <= MAX_CLASSES:
+            raise UserError(
+                f"{path}: num_classes is {stated.item()}; it must be one positive integer, at most"
+                f" {MAX_CLASSES}"
+            )
         return int(stated.item())
     if label.dtype.kind not in "iu" or label.size == 0:
         return 1  # ArraySource says what is wrong with them
@@ -173,20 +184,23 @@ def read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-            _check_sizes(members, pathlib.Path(path))
+            _check_sizes(members, path, held=os.path.getsize(path))
             return {info.filename[:-4]: _read_member(archive, info, path) for info in members}
     except UserError:
         raise
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give the path of an .npz file") from None
     except zipfile.BadZipFile as error:
-        raise UserError(f"{path}: not an npz file, or a damaged one ({error})") from None
+        reason = types.one_line(error, limit=100)
+        raise UserError(f"{path}: not an npz file, or a damaged one ({reason})") from None
     except Exception as error:
         # zipfile, zlib and numpy raise some fifteen kinds of error on damaged input.
-        raise UserError(f"{path}: cannot be read ({type(error).__name__}: {error})") from None
+        reason = types.one_line(f"{type(error).__name__}: {error}", limit=100)
+        raise UserError(f"{path}: cannot be read ({reason})") from None
 
 
-def _check_sizes(members: list[zipfile.ZipInfo], path: pathlib.Path) -> None:
+def _check_sizes(members: list[zipfile.ZipInfo], path: str | pathlib.Path, *, held: int) -> None:
+    """Refuses what cannot be true, before anything is allocated for it; the file holds `held`."""
     total = sum(info.file_size for info in members)
     if total > MAX_BYTES:
         raise UserError(
@@ -194,12 +208,17 @@ def _check_sizes(members: list[zipfile.ZipInfo], path: pathlib.Path) -> None:
             " memory, so use a folder of images"
         )
     for info in members:
-        # Deflate reaches 1032:1 at most, so such a size is a lie, found before it is allocated.
-        if info.file_size > 1100 * info.compress_size + 1024:
-            raise UserError(f"{path}: {info.filename} claims more bytes than it can hold")
+        name = types.one_line(info.filename, limit=80)
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # NumPy writes no other, and the rest unpack into any number of bytes at once.
+            raise UserError(f"{path}: {name} is packed in another way than NumPy's; save it again")
+        # Deflate reaches 1032:1 at most, so such a size is a lie.
+        if info.file_size > 1100 * info.compress_size + 1024 or info.compress_size > held:
+            raise UserError(f"{path}: {name} claims more bytes than it can hold")
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path) -> np.ndarray:
+    name = types.one_line(info.filename, limit=80)
     with archive.open(info) as member:
         version = np.lib.format.read_magic(member)
         if version == (1, 0):
@@ -207,20 +226,20 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path) -> np.nd
         elif version == (2, 0):
             shape, fortran, dtype = np.lib.format.read_array_header_2_0(member)
         else:
-            raise UserError(f"{path}: {info.filename} has the unknown npy version {version}")
+            raise UserError(f"{path}: {name} has the unknown npy version {version}")
         if dtype.kind not in "biuf":
             raise UserError(
-                f"{path}: {info.filename} holds {dtype} values; only plain numbers are read"
+                f"{path}: {name} holds {dtype} values; only plain numbers are read"
                 " (pickled objects never)"
             )
         size = math.prod(shape) * dtype.itemsize
         if size < 0 or size != info.file_size - member.tell():
             raise UserError(
-                f"{path}: {info.filename} claims shape {list(shape)}, {size} bytes, but holds"
+                f"{path}: {name} claims shape {list(shape)}, {size} bytes, but holds"
                 f" {info.file_size - member.tell()}"
             )
         # One byte more than there is: reaching the end makes zipfile compare the checksum.
         data = member.read(size + 1)
     if len(data) != size:
-        raise UserError(f"{path}: {info.filename} is truncated ({len(data)} of {size} bytes)")
+        raise UserError(f"{path}: {name} is truncated ({len(data)} of {size} bytes)")
     return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")

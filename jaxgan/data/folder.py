@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 from absl import logging
 
+from jaxgan import types
 from jaxgan.data import arrays, pixels
 from jaxgan.types import UserError
 
@@ -20,19 +21,26 @@ SAMPLE = 2_000
 
 
 def load(
-    data_dir: str | os.PathLike, *, split: str = "train", image_size: int = 0, channels: int = 0
+    data_dir: str | os.PathLike,
+    *,
+    split: str = "train",
+    image_size: int = 0,
+    channels: int = 0,
+    max_bad_records: int = -1,
 ) -> "arrays.ArraySource | FolderSource":
     """Opens a folder of images: `folder/*.png`, or `folder/<class>/*.png` for labels.
 
     A folder that holds nothing but folders `train` and `test` is taken for two splits. Hidden files
     and those that are no images by their suffix are ignored. Unreadable ones are skipped with a
-    warning, up to 10 or 0.1 % of all.
+    warning, up to `max_bad_records`.
 
     Args:
       data_dir: the folder.
       split: "train" or "test"; a folder without splits is all "train".
       image_size: side in pixels; 0 if all images are of one size, which they then keep.
       channels: 1 or 3; 0 for 1 if all images are grey and 3 otherwise.
+      max_bad_records: unreadable files skipped before it is an error; -1 for 10 or 0.1 % of all,
+        whichever is more. Worker processes each count their own.
 
     Returns:
       The source.
@@ -41,7 +49,7 @@ def load(
       UserError: no such folder, no images, classes nested too deep, images of several sizes and no
         `image_size`, or too many unreadable files.
     """
-    root = _split_root(pathlib.Path(data_dir).expanduser(), split)
+    root = _split_root(pathlib.Path(os.path.expanduser(data_dir)), split)
     paths, classes = scan(root)
     label = None
     if classes:
@@ -50,16 +58,23 @@ def load(
         if len(classes) == 1:
             logging.warning("%s: 1 class found (%s)", root, classes[0])
     shape = _common_shape(root, paths, image_size, channels)
-    source = FolderSource(root, paths, label, image_shape=shape, num_classes=len(classes))
+    source = FolderSource(
+        root,
+        paths,
+        label,
+        image_shape=shape,
+        num_classes=len(classes),
+        max_bad_records=max_bad_records,
+    )
     if len(paths) <= MEMORY_FILES and len(paths) * int(np.prod(shape)) <= MEMORY_BYTES:
         return source.in_memory()
     return source
 
 
 def _split_root(root: pathlib.Path, split: str) -> pathlib.Path:
-    if not root.exists():
+    if not os.path.exists(root):  # unlike pathlib's, false for a name that is too long as well
         raise UserError(f"{root}: no such folder; give a folder of images")
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise UserError(f"{root}: is a file; give a folder of images")
     try:
         names = {
@@ -88,7 +103,7 @@ def scan(root: pathlib.Path) -> tuple[list[str], list[str]]:
       UserError: no images, nested too deep, or images beside class folders.
     """
     paths = []
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=_unreadable):
         inside = pathlib.Path(folder).relative_to(root)
         folders[:] = [] if len(inside.parts) > 1 else sorted(f for f in folders if f[0] not in "._")
         for name in files:
@@ -107,6 +122,11 @@ def scan(root: pathlib.Path) -> tuple[list[str], list[str]]:
         beside = next(path for path in paths if "/" not in path)
         raise UserError(f"{root}: {beside} lies beside the class folders; move it into one or away")
     return paths, sorted({path.split("/")[0] for path in inside})
+
+
+def _unreadable(error: OSError) -> None:
+    """A class folder that may not be read would be missing without a word."""
+    raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
 
 
 def _common_shape(
@@ -151,6 +171,7 @@ class FolderSource:
         *,
         image_shape: tuple[int, int, int],
         num_classes: int = 0,
+        max_bad_records: int = -1,
     ):
         """Keeps the list of files; reads none.
 
@@ -161,10 +182,12 @@ class FolderSource:
           image_shape: height, width and channels; square images are cropped and resized to it,
             others must have it already.
           num_classes: number of classes, 0 without labels.
+          max_bad_records: see `load`.
         """
         self.root, self.paths, self.label = root, paths, label
         self.image_shape, self.num_classes = image_shape, num_classes
         self.name = str(root)
+        self.max_bad_records = max_bad_records
         self.bad: dict[str, str] = {}  # path -> why it cannot be read
 
     @property
@@ -172,7 +195,10 @@ class FolderSource:
         """Digest of the files' names and sizes."""
         digest = hashlib.blake2b(digest_size=8)
         for path in self.paths:
-            size = os.stat(self.root / path).st_size
+            try:
+                size = os.stat(self.root / path).st_size
+            except OSError:  # a dangling link: whoever decodes it says so
+                size = -1
             digest.update(f"{path}\0{size}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
@@ -223,7 +249,7 @@ class FolderSource:
             image = pixels.decode(self.root / path, image_size=size, channels=channels)
         except Exception as error:
             # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error and others.
-            self._skip(path, f"{type(error).__name__}: {error}")
+            self._skip(path, types.one_line(f"{type(error).__name__}: {error}"))
             return None
         if image.shape != self.image_shape:
             raise UserError(
@@ -240,11 +266,12 @@ class FolderSource:
         )
 
     def _check_bad(self) -> None:
-        limit = max(10, len(self) // 1000)
+        limit = self.max_bad_records if self.max_bad_records >= 0 else max(10, len(self) // 1000)
         count = len(self.bad)
         if count > limit or count == len(self):
             path, why = list(self.bad.items())[-1]
             raise UserError(
                 f"{self.root}: {count} of {len(self)} image files cannot be read, where at most"
-                f" {limit} are skipped; the last is {path} ({why}); replace or remove them"
+                f" {limit} are skipped; the last is {path} ({why}); replace or remove them, or"
+                " raise max_bad_records"
             )

@@ -2,6 +2,7 @@
 
 import gzip
 import math
+import os
 import pathlib
 import struct
 import zlib
@@ -141,4 +142,4 @@ def _parse(stream, path: str, *, ndim: int, limit: int) -> np.ndarray:
 
 
 def _existing(folder: pathlib.Path, stem: str) -> pathlib.Path | None:
-    return next((p for p in (folder / stem, folder / f"{stem}.gz") if p.exists()), None)
+    return next((p for p in (folder / stem, folder / f"{stem}.gz") if os.path.isfile(p)), None)

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from jaxgan import images, types
 from jaxgan.types import UserError
@@ -210,7 +211,39 @@ class _ReadBatch:
         return order[self.rows]
 
     def __call__(self, step: int) -> dict[str, np.ndarray]:
-        return self.source[self.indices(step)]
+        indices = self.indices(step)
+        batch = self.source[indices]
+        if "image" in batch:
+            check_images(batch["image"], indices, self.source.name)
+        return batch
+
+
+def check_images(image: np.ndarray, indices: np.ndarray, name: str) -> None:
+    """Refuses images whose values nothing later would notice to be wrong; bytes cannot be.
+
+    Args:
+      image: [B, H, W, C] of a source of anybody's making.
+      indices: int [B], the numbers of the examples.
+      name: the source's name.
+
+    Raises:
+      UserError: neither uint8 nor floats in [-1, 1]; the message names an example and its range.
+    """
+    if image.dtype == np.uint8:
+        return
+    if image.dtype.kind != "f":
+        raise UserError(f"{name}: images are {image.dtype}; need uint8, or floats in -1..1")
+    wrong = ~(np.abs(image) <= 1 + 1e-3).reshape(len(image), -1).all(axis=1)  # NaN is wrong too
+    if wrong.any():
+        first = int(np.flatnonzero(wrong)[0])
+        low, high = image[first].min(), image[first].max()
+        raise UserError(
+            f"{name}: image {indices[first]} ranges over {low:g}..{high:g} ({wrong.sum()} such"
+            " images in the batch); need uint8, or floats in -1..1"
+        )
+    if image.min() >= 0:
+        text = "%s: no value of a batch is below 0; images in 0..1 belong in -1..1, so use 2 x - 1"
+        logging.log_first_n(logging.WARNING, text, 1, name)
 
 
 def _host(read: _ReadBatch, step: int):

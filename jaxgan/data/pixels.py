@@ -1,7 +1,9 @@
 """Images of any kind made uint8 [H, W, C] of one size: ranges, colour, alpha, rotation, size."""
 
 import functools
+import os
 import pathlib
+import stat
 from typing import NamedTuple
 
 import numpy as np
@@ -11,14 +13,17 @@ from jaxgan.types import UserError
 # Pillow itself refuses twice this number of pixels.
 MAX_PIXELS = 89_478_485
 EXIF_ORIENTATION = 0x0112
+# Whatever the suffix says, a file of another kind is not opened: some run programs (EPS).
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 
 def as_uint8(images: np.ndarray, name: str) -> np.ndarray:
     """Brings images to uint8 [N, H, W, C].
 
     Args:
-      images: [N, H, W] or [N, H, W, C], C of 1 or 3; uint8, other integers in 0..255, or floats in
-        [0, 1] or [-1, 1] (taken for the latter when any value is negative).
+      images: [N, H, W] or [N, H, W, C], C of 1 or 3; uint8, other integers in 0..255, booleans
+        (black and white), or floats in [0, 1] or [-1, 1] (taken for the latter when any value is
+        negative).
       name: the file named in messages.
 
     Returns:
@@ -38,6 +43,8 @@ def as_uint8(images: np.ndarray, name: str) -> np.ndarray:
         raise UserError(f"{name}: holds no images (shape {list(images.shape)})")
     if images.dtype == np.uint8:
         return images
+    if images.dtype == bool:
+        return images.astype(np.uint8) * np.uint8(255)
     low, high = images.min(), images.max()
     if images.dtype.kind in "iu" and low >= 0 and high <= 255:
         return images.astype(np.uint8)
@@ -160,10 +167,9 @@ def decode(path: str | pathlib.Path, *, image_size: int = 0, channels: int = 0) 
     Raises:
       OSError: the file is no image, is damaged, or has too many pixels; Pillow raises a few others.
     """
-    import PIL.Image
     import PIL.ImageOps
 
-    with PIL.Image.open(path) as picture:
+    with _open(path) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise OSError(f"{picture.width}x{picture.height} pixels are too many")
         channels = channels or (1 if is_grey(picture) else 3)
@@ -191,10 +197,8 @@ def header(path: str | pathlib.Path) -> Header | None:
     Returns:
       Its size and kind; None if it cannot be read.
     """
-    import PIL.Image
-
     try:
-        with PIL.Image.open(path) as picture:
+        with _open(path) as picture:
             height, width = picture.height, picture.width
             # Pillow decodes a whole PNG in search of its rotation, which hardly any has.
             has_exif = picture.format != "PNG" or "exif" in picture.info
@@ -203,6 +207,15 @@ def header(path: str | pathlib.Path) -> Header | None:
             return Header((height, width), is_grey(picture), picture.has_transparency_data)
     except Exception:  # whoever decodes it says what is wrong
         return None
+
+
+def _open(path: str | pathlib.Path):
+    """Opens an image file with Pillow, reading its header only."""
+    import PIL.Image
+
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise OSError("not a regular file")  # a pipe would be waited for without end
+    return PIL.Image.open(path, formats=FORMATS)
 
 
 def _flat(picture):

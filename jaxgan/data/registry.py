@@ -1,6 +1,7 @@
 """From a dataset's name to its source."""
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -40,6 +41,7 @@ def load(
     split: str = "train",
     image_size: int = 0,
     channels: int = 0,
+    max_bad_records: int = -1,
 ) -> Source:
     """Opens a dataset.
 
@@ -52,6 +54,8 @@ def load(
       split: "train" or "test".
       image_size: side in pixels that every image is cropped and resized to; 0 for as it is.
       channels: 1 (grey) or 3 (RGB); 0 for as they are.
+      max_bad_records: unreadable files of a folder of images skipped before it is an error; -1 for
+        10 or 0.1 % of all, whichever is more.
 
     Returns:
       The source.
@@ -63,6 +67,9 @@ def load(
         raise UserError(f'split "{split}" is not one of {", ".join(SPLITS)}')
     pixels.check_wish(image_size, channels)
     loader = LOADERS.get(name, functools.partial(_tfds, name))
+    if loader is _folder:
+        loader = functools.partial(_folder, max_bad_records=max_bad_records)
+    data_dir = os.path.expanduser(data_dir)
     source = loader(data_dir=data_dir, split=split, image_size=image_size, channels=channels)
     return conform(source, image_size=image_size, channels=channels)
 
@@ -115,12 +122,20 @@ def _arrays(*, data_dir: str, split: str, image_size: int, channels: int) -> Sou
     return arrays.load_npz(data_dir, split=split)
 
 
-def _folder(*, data_dir: str, split: str, image_size: int, channels: int) -> Source:
+def _folder(
+    *, data_dir: str, split: str, image_size: int, channels: int, max_bad_records: int = -1
+) -> Source:
     from jaxgan.data import folder
 
     if not data_dir:
         raise UserError("dataset folder needs --data_dir=FOLDER with images in it")
-    return folder.load(data_dir, split=split, image_size=image_size, channels=channels)
+    return folder.load(
+        data_dir,
+        split=split,
+        image_size=image_size,
+        channels=channels,
+        max_bad_records=max_bad_records,
+    )
 
 
 def _tfds(name: str, *, data_dir: str, split: str, image_size: int, channels: int) -> Source:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgan import types
 from jaxgan.types import UserError
 
 MAX_HEADER = 2**24  # bytes that describe the tensors; Inception's take about 50,000
@@ -52,10 +53,10 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {types.one_line(error)}") from None
     except (OSError, ValueError, RecursionError) as error:
         # Not JSON, not UTF-8, nested without end: all say that it is something else.
-        reason = " ".join(str(error).split())[:100]
+        reason = types.one_line(error, limit=100)
         raise UserError(f"{path}: not a safetensors file, or a damaged one ({reason})") from None
 
 
@@ -72,8 +73,8 @@ def _read(file: Any, size: int) -> dict[str, np.ndarray]:
     for entry in entries:
         if entry.begin != place:
             raise UserError(
-                f'"{entry.name}" begins at byte {entry.begin:,}, where {place:,} comes next:'
-                " tensors overlap or leave a gap"
+                f'"{_short(entry.name)}" begins at byte {entry.begin:,}, where {place:,} comes'
+                " next: tensors overlap or leave a gap"
             )
         place = entry.end
     if place != size - 8 - length:
@@ -82,13 +83,21 @@ def _read(file: Any, size: int) -> dict[str, np.ndarray]:
     return {e.name: _array(e, file.read(e.end - e.begin)) for e in entries}
 
 
-def _entry(name: str, value: Any) -> _Entry:
+def _short(name: str) -> str:
+    """A tensor's name for a message: it may hold anything, and be as long as the header."""
+    return types.one_line(name, limit=80)
+
+
+def _entry(tensor: str, value: Any) -> _Entry:
     """Checks one tensor's description by itself."""
+    name = _short(tensor)
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise UserError(f'"{name}" is not described by dtype, shape and data_offsets')
     kind, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(kind, str) or kind not in _DTYPES:
-        raise UserError(f'"{name}" is of the unknown dtype {kind}; known are {", ".join(_DTYPES)}')
+        raise UserError(
+            f'"{name}" is of the unknown dtype {_short(str(kind))}; known are {", ".join(_DTYPES)}'
+        )
     if not _are_counts(shape) or len(shape) > 8 or not _are_counts(offsets) or len(offsets) != 2:
         raise UserError(f'"{name}" has a shape or offsets that are not whole numbers')
     begin, end = offsets
@@ -98,12 +107,12 @@ def _entry(name: str, value: Any) -> _Entry:
         raise UserError(
             f'"{name}" is {kind}{shape}, {claimed:,} bytes, but lies at {begin:,} to {end:,}'
         )
-    return _Entry(begin, end, name, dtype, tuple(shape))
+    return _Entry(begin, end, tensor, dtype, tuple(shape))
 
 
 def _array(entry: _Entry, block: bytes) -> np.ndarray:
     if len(block) != entry.end - entry.begin:
-        raise UserError(f'ends within "{entry.name}"')
+        raise UserError(f'ends within "{_short(entry.name)}"')
     return np.frombuffer(block, entry.dtype).reshape(entry.shape)
 
 

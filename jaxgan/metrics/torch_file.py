@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxgan import types
 from jaxgan.types import UserError
 
 MAX_PICKLE = 2**24  # bytes that describe the tensors; Inception's are about 100,000
@@ -75,21 +76,27 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: no such file")
     try:
         if zipfile.is_zipfile(path):
-            return _read_zip(path)
+            return _read_zip(path, held=path.stat().st_size)
         with path.open("rb") as file:
             return _read_legacy(file)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {types.one_line(error)}") from None
     except Exception as error:
         # A damaged pickle can go wrong in as many ways as it has opcodes.
         raise UserError(
             f"{path}: not a PyTorch file of tensors, or a damaged one"
-            f" ({type(error).__name__}: {error})"
+            f" ({types.one_line(f'{type(error).__name__}: {error}', limit=100)})"
         ) from None
 
 
-def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _read_zip(path: pathlib.Path, *, held: int) -> dict[str, np.ndarray]:
+    """Reads the zip format; the file holds `held` bytes, whatever its members claim."""
     with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.compress_type != zipfile.ZIP_STORED:
+                raise UserError("is compressed, which torch.save never does")
+            if not member.file_size == member.compress_size <= held:
+                raise UserError("has a member that claims more bytes than there are")
         (index,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
         if archive.getinfo(index).file_size > MAX_PICKLE:
             raise UserError("its index is larger than that of any state dict")
@@ -101,8 +108,6 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
         blocks = {}
         for storage in {tensor.storage for tensor in tensors.values()}:
             member = archive.getinfo(f"{root}data/{storage.key}")
-            if member.compress_type != zipfile.ZIP_STORED:
-                raise UserError("is compressed, which torch.save never does")
             _check_size(storage, member.file_size)
             blocks[storage.key] = archive.read(member)
     return {name: _array(tensor, blocks[tensor.storage.key]) for name, tensor in tensors.items()}
@@ -110,20 +115,26 @@ def _read_zip(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _read_legacy(file) -> dict[str, np.ndarray]:
     """Pickles of magic, version, system, tensors and keys; then the storages in the keys' order."""
-    if _interpret(file) != _LEGACY_MAGIC:
+    held = os.fstat(file.fileno()).st_size
+    # In memory, where an opcode that claims gigabytes gets what there is, and no buffer for it.
+    head = io.BytesIO(file.read(min(held, MAX_PICKLE)))
+    if _interpret(head) != _LEGACY_MAGIC:
         raise UserError("not a PyTorch file")
-    _version, _system = _interpret(file), _interpret(file)
-    tensors, keys = _tensors(_interpret(file)), _interpret(file)
+    _version, _system = _interpret(head), _interpret(head)
+    tensors, keys = _tensors(_interpret(head)), _interpret(head)
+    file.seek(head.tell())
     storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
-    rest = os.fstat(file.fileno()).st_size - file.tell()
+    rest = held - head.tell()
     blocks = {}
     for key in keys:
         (size,) = struct.unpack("<q", file.read(8))
+        rest -= 8
         length = size * storages[key].dtype.itemsize
         _check_size(storages[key], length)
         if not 0 <= length <= rest:
             raise UserError("ends too early")
         blocks[key] = file.read(length)
+        rest -= length
     return {name: _array(tensor, blocks[tensor.storage.key]) for name, tensor in tensors.items()}
 
 
@@ -139,6 +150,8 @@ def _array(tensor: _Tensor, block: bytes) -> np.ndarray:
     fits = len(tensor.shape) <= 8 and math.prod(tensor.shape) <= tensor.storage.size
     if min(counts) < 0 or last >= tensor.storage.size or not fits:
         raise UserError("a tensor lies outside of its storage")
+    # A view beyond the block would read whatever lies behind it in memory.
+    _check_size(tensor.storage, len(block))
     numbers = np.frombuffer(block, tensor.storage.dtype)[tensor.offset :]
     strides = [stride * numbers.itemsize for stride in tensor.strides]
     return np.lib.stride_tricks.as_strided(numbers, tensor.shape, strides, writeable=False)
@@ -236,6 +249,8 @@ def _storage(reference: Any) -> _Storage:
     tag, kind, key, _, size = reference[:5]
     view = reference[5] if len(reference) > 5 else None
     known = isinstance(kind, _Name) and kind.module == "torch" and kind.name in _DTYPES
-    if tag != "storage" or not known or view is not None or type(size) is not int:
+    if tag != "storage" or not known or view is not None or type(size) is not int or size < 0:
         raise UserError("holds an unknown kind of storage; only plain numbers are read")
-    return _Storage(np.dtype(_DTYPES[kind.name]), str(key), size)
+    if type(key) is not str:  # tuples that hold each other twice make a text without end
+        raise UserError("names a storage in an unknown way")
+    return _Storage(np.dtype(_DTYPES[kind.name]), key, size)

@@ -22,6 +22,8 @@ INCEPTION_URL = (
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
+MAX_RECORD = 2**20  # characters
+MAX_DEPTH = 32  # of modules within modules
 UNNAMED = {"arrays", "folder"}  # datasets whose name says nothing of what is in them
 _READERS = {".npz": arrays.read_npz, ".safetensors": safetensors_file.read}
 
@@ -80,9 +82,10 @@ def load(path: str | os.PathLike) -> tuple[PyTree, dict[str, object]]:
     beside = path.with_suffix(".json")
     if beside.is_file():
         try:
-            said = json.loads(beside.read_text(encoding="utf-8"))
+            with beside.open(encoding="utf-8") as file:
+                said = json.loads(file.read(MAX_RECORD))
             expected = said["sha256"]
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise UserError(f"{beside}: not a record of weights; train them again") from None
         if expected != record["sha256"]:
             raise UserError(
@@ -90,7 +93,16 @@ def load(path: str | os.PathLike) -> tuple[PyTree, dict[str, object]]:
                 " the weights changed, so train them again"
             )
         record = said
-    return traverse_util.unflatten_dict(flat, sep="/"), record
+    return _nested(flat, path), record
+
+
+def _nested(flat: Mapping[str, np.ndarray], path: pathlib.Path) -> PyTree:
+    """Makes {"a": {"b": array}} of {"a/b": array}."""
+    deep = any(name.count("/") > MAX_DEPTH for name in flat)
+    layers = [] if deep else [name[:at] for name in flat for at, c in enumerate(name) if c == "/"]
+    if deep or not flat.keys().isdisjoint(layers):
+        raise UserError(f"{path}: its arrays do not have the names of a network's parameters")
+    return traverse_util.unflatten_dict(dict(flat), sep="/")
 
 
 def load_inception(
