@@ -18,15 +18,18 @@ UPDATES = {
 
 
 class DenseGen(nn.Module):
-    """Latents -> 4x4 images through one normalised layer; compiles in no time."""
+    """Latents -> 4x4 images through one layer, normalised or not; compiles in no time."""
 
+    batch_norm: bool = True
     num_classes: int = 0
 
     @nn.compact
     def __call__(self, z, label=None, *, train):
         if self.num_classes:
             z = jnp.concatenate([z, jax.nn.one_hot(label, self.num_classes)], axis=-1)
-        z = nn.BatchNorm(use_running_average=not train, momentum=0.9)(nn.Dense(8)(z))
+        z = nn.Dense(8)(z)
+        if self.batch_norm:
+            z = nn.BatchNorm(use_running_average=not train, momentum=0.9)(z)
         return jnp.tanh(nn.Dense(16)(nn.relu(z))).reshape(-1, 4, 4, 1)
 
 

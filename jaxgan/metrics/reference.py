@@ -1,5 +1,6 @@
 """What samples are compared by, and the features of real images, extracted once and kept."""
 
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -91,7 +92,8 @@ def extract(
       source: the images.
       feature_fn: images -> features.
       num: how many images, at most.
-      digest: sha256 of the features' weights; with the images' own it names what is kept.
+      digest: sha256 of the features' weights; with the images' own it names what is kept. A
+        source's fingerprint would not do: of a folder it is that of names and sizes.
       cache: directory of features; empty to keep none.
       batch_size: images at a time.
       place: puts a batch on the device; a function that shards it uses several devices.
@@ -100,21 +102,21 @@ def extract(
     Returns:
       {"features": [N, D], ...}, as `features.extract`.
     """
-    shape = "x".join(map(str, source.image_shape))
-    content = f"{source.fingerprint}-{shape}-{min(num, len(source))}-{digest}"
-    name = f"{hashlib.sha256(content.encode()).hexdigest()[:24]}.npz"
-    path = pathlib.Path(cache).expanduser() / name
-    if cache and path.is_file():
-        try:
+    taken = first(source, num)
+    path = pathlib.Path(cache).expanduser() / _name(taken, digest)
+    if cache and os.path.isfile(path):
+        with contextlib.suppress(UserError):  # damaged, as by a full disk: made again
             return arrays.read_npz(path)
-        except UserError:
-            path.unlink(missing_ok=True)  # damaged, as by a full disk: made again
-    out = features.extract(
-        feature_fn, first(source, num), batch_size=batch_size, place=place, progress=progress
-    )
+    out = features.extract(feature_fn, taken, batch_size=batch_size, place=place, progress=progress)
     if cache:
         _keep(path, out)
     return out
+
+
+def _name(images: np.ndarray, digest: str) -> str:
+    content = hashlib.sha256(f"{images.shape}-{digest}-".encode())
+    content.update(images.tobytes())
+    return f"{content.hexdigest()[:24]}.npz"
 
 
 def _keep(path: pathlib.Path, out: dict[str, np.ndarray]) -> None:
@@ -125,4 +127,5 @@ def _keep(path: pathlib.Path, out: dict[str, np.ndarray]) -> None:
         np.savez(unfinished, **out)  # pyright: ignore[reportArgumentType]
         unfinished.replace(path)
     except OSError:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxgan.state import GANState, Player, StepFn
-from jaxgan.types import Array, Batch, Key, Metrics
+from jaxgan.types import Array, Batch, Key, Metrics, UserError
 
 # Of a state of several GANs: `step` is one for all, so that it stays a number to the loop.
 _AXES: Any = GANState(step=None, gen=0, disc=0, gen_ema=0, extra=0)  # pyright: ignore
@@ -90,10 +90,7 @@ def fused(step: StepFn, n: int) -> StepFn:
             return step(key, state, {**row, **resident})
 
         state, metrics = jax.lax.scan(body, state, rows, length=n)
-        return state, {
-            name: values.all() if name.endswith("/finite") else values[-1]
-            for name, values in metrics.items()
-        }
+        return state, _summary(metrics, lambda values: values[-1])
 
     return launch
 
@@ -113,22 +110,32 @@ def over_shares(step: StepFn, n: int) -> StepFn:
       n: how many shares; divides the batch.
 
     Returns:
-      A step whose metrics are the means over the shares. "data" is not split, as in `fused`.
+      A step whose metrics are the means over the shares, "player/finite" true if they were in each.
+      "data" is not split, as in `fused`.
+
+    Raises:
+      UserError: n is not 1 or more; and, as the step is traced, the batch does not divide.
     """
+    if n < 1:
+        raise UserError(f"a batch cannot be split into {n} shares; use 1 or more")
+
+    def split(x: Array) -> Array:
+        if x.shape[0] % n:
+            raise UserError(
+                f"a batch of {x.shape[0]} (on each device) does not divide into {n} shares; "
+                f"use a multiple of {n}"
+            )
+        return x.reshape(n, x.shape[0] // n, *x.shape[1:])
 
     def shared(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         resident = {name: value for name, value in batch.items() if name == "data"}
-        rows = {
-            name: x.reshape(n, x.shape[0] // n, *x.shape[1:])
-            for name, x in batch.items()
-            if name != "data"
-        }
+        rows = {name: split(x) for name, x in batch.items() if name != "data"}
 
         def body(state: GANState, each: tuple[Key, Batch]) -> tuple[GANState, Metrics]:
             return step(each[0], state, {**each[1], **resident})
 
         state, metrics = jax.lax.scan(body, state, (jax.random.split(key, n), rows))
-        return state, jax.tree.map(lambda values: values.mean(0), metrics)
+        return state, _summary(metrics, lambda values: values.mean(0))
 
     return shared
 
@@ -169,10 +176,7 @@ def ensemble(step: StepFn) -> StepFn:
 
     def together(keys: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         state, metrics = mapped(keys, state, batch)
-        return state, {
-            name: values.all() if name.endswith("/finite") else values.mean(0)
-            for name, values in metrics.items()
-        }
+        return state, _summary(metrics, lambda values: values.mean(0))
 
     return together
 
@@ -212,7 +216,7 @@ def train_step(*steps: StepFn) -> StepFn:
 
     The key passed in is the run's and never changes: randomness is a function of (key, step), so
     that nothing random needs saving. The metrics "gen/finite" and "disc/finite" say whether the
-    player's parameters, statistics and loss are free of NaN and infinity after the step.
+    player's parameters, statistics, optimiser and loss are free of NaN and infinity after the step.
 
     Args:
       *steps: the steps that make one training step, in order.
@@ -233,7 +237,23 @@ def train_step(*steps: StepFn) -> StepFn:
     return whole
 
 
+def _summary(metrics: Metrics, merge: Callable[[Array], Array]) -> Metrics:
+    """Metrics of several steps as those of one; one that is not finite is never averaged away."""
+    return {
+        name: values.all() if name.endswith("/finite") else merge(values)
+        for name, values in metrics.items()
+    }
+
+
 def _finite(player: Player, loss: Array) -> Array:
-    """[] bool: no NaN and no infinity in a player and its loss."""
+    """[] bool: no NaN and no infinity in a player and its loss.
+
+    Its optimiser counts too: a second moment that overflowed freezes a parameter that is finite.
+    """
     leaves = jax.tree.leaves((player.params, player.stats, loss))
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+    sound = [jnp.isfinite(leaf).all() for leaf in leaves]
+    for leaf in jax.tree.leaves(player.opt_state):
+        if jnp.issubdtype(leaf.dtype, jnp.inexact):  # no counts, no keys
+            # Infinity in a number by itself is where a best value so far starts from.
+            sound.append(jnp.isfinite(leaf).all() if leaf.ndim else ~jnp.isnan(leaf))
+    return jnp.stack(sound).all()

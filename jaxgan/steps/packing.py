@@ -32,7 +32,9 @@ def pack(x: Array, num: int) -> Array:
 class Packed(nn.Module):
     """Wraps a discriminator so that it judges packs; it stands in every step for the plain one.
 
-    Gradient penalties are then those of the pack, shared out among its members.
+    R1 and R2 are then those of the pack, shared out among its members: the mean over the batch is
+    1 / num of that over packs. Penalties that aim at a slope (`wgan_gp`, `wgan_lp`, `dragan`) aim
+    at it for each member by itself, and so at sqrt(num) times it for the pack.
 
     Attributes:
       disc: the discriminator, of any number of channels; conditional ones cannot be packed.

@@ -32,6 +32,14 @@ def test_whole_pixel_maps_are_numpys_bit_for_bit(transform):
     np.testing.assert_array_equal(transform(IMAGES, _shift(2, -3)), padded[:, 7:16, 2:9])
 
 
+def test_a_turn_of_sides_odd_and_even_shows_every_pixel_once():
+    # 9 x 6: turned, columns come from halves of pixels; all go to the same side.
+    image = np.tile(np.arange(6.0, dtype=np.float32), (9, 1))[None, ..., None]
+    turned = transforms.move_pixels(image, _each([[0, 1, 0], [-1, 0, 0], [0, 0, 1]])[:1])
+    column = np.asarray(turned)[0, :, 2, 0]  # of the mirrored image 1 0 1 2 3 4 5 4 3
+    assert (np.abs(np.diff(column)) == 1).all()
+
+
 def test_a_cubic_between_pixels_is_catmull_and_roms():
     # Halfway, the weights are (-1, 9, 9, -1) / 16.
     moved = transforms.warp(IMAGES, _shift(-0.5, 0))

@@ -139,16 +139,25 @@ def _first_three_derivatives(function):
     return jax.jit(lambda a, b: (first(a, b), second(a, b), third(a, b)))
 
 
-@pytest.mark.parametrize("which", ["conv", "input_grad", "filter_grad"])
+WINDOWS = {
+    "strided": conv.Window((6, 6), (4, 4), (2, 2), ((1, 1), (1, 1))),
+    "uneven": conv.Window((7, 5), (3, 2), (2, 1), ((1, 0), (2, 1))),
+    "grouped": conv.Window((5, 6), (3, 3), (1, 2), ((1, 1), (0, 1)), 2),
+}
+
+
 @pytest.mark.parametrize(
-    "window",
+    ("which", "window"),  # the three derive into each other, whatever the window
     [
-        conv.Window((6, 6), (4, 4), (2, 2), ((1, 1), (1, 1))),
-        conv.Window((7, 5), (3, 2), (2, 1), ((1, 0), (2, 1))),
-        conv.Window((5, 6), (3, 3), (1, 2), ((1, 1), (0, 1)), 2),
+        ("conv", "strided"),
+        ("conv", "uneven"),
+        ("conv", "grouped"),
+        ("input_grad", "uneven"),
+        ("filter_grad", "grouped"),
     ],
 )
 def test_first_second_and_third_derivatives_are_laxs(which, window):
+    window = WINDOWS[window]
     x, w, g = _arrays(window, 2)
     a, b = {"conv": (x, w), "input_grad": (g, w), "filter_grad": (x, g)}[which]
     ours = getattr(conv, which)

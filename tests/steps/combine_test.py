@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxgan import state, steps
+from jaxgan.types import UserError
 
 KEY = jax.random.key(3)
 
@@ -121,7 +122,9 @@ def test_randomness_is_a_function_of_the_key_and_the_step():
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("place", ["gen/params", "disc/params", "disc/stats", "gen/loss"])
+@pytest.mark.parametrize(
+    "place", ["gen/params", "disc/params", "disc/stats", "gen/opt_state", "gen/loss"]
+)
 def test_what_is_not_finite_is_told_of_the_player_it_belongs_to(place, value):
     player, part = place.split("/")
 
@@ -138,6 +141,37 @@ def test_what_is_not_finite_is_told_of_the_player_it_belongs_to(place, value):
     assert not bool(metrics[f"{player}/finite"]) and bool(metrics[f"{other}/finite"])
     _, metrics = step(KEY, _state(), {"bad": jnp.float32(1.0)})
     assert bool(metrics[f"{player}/finite"]) and bool(metrics[f"{other}/finite"])
+
+
+def test_an_optimiser_may_hold_counts_keys_and_a_best_value_that_starts_at_infinity():
+    opt_state = {"count": jnp.int32(3), "key": jax.random.key(0), "best": jnp.float32(jnp.inf)}
+
+    def finite(opt_state):
+        now = _state()
+        now = now.replace(gen=now.gen.replace(opt_state=opt_state))
+        return bool(run(steps.train_step(), now)[1]["gen/finite"])
+
+    assert finite(opt_state)
+    assert not finite({**opt_state, "best": jnp.float32(jnp.nan)})
+
+
+def test_a_share_that_is_not_finite_is_not_averaged_away():
+    def told(key, now, batch):
+        fine = jnp.isfinite(batch["x"]).all()
+        return now, {"gen/finite": fine, "x": batch["x"].mean()}
+
+    _, metrics = run(steps.over_shares(told, 2), _state(), {"x": jnp.array([1.0, 3.0, 5.0, 7.0])})
+    assert metrics["gen/finite"].dtype == bool and bool(metrics["gen/finite"])
+    assert float(metrics["x"]) == 4.0
+    _, metrics = run(steps.over_shares(told, 2), _state(), {"x": jnp.array([1, 3, np.inf, 7])})
+    assert not bool(metrics["gen/finite"])
+
+
+def test_shares_that_do_not_come_out_even_are_refused():
+    with pytest.raises(UserError, match="a batch of 4 .* into 3 shares; use a multiple of 3"):
+        run(steps.over_shares(add(1.0), 3), _state(total=jnp.zeros(())), {"x": jnp.ones(4)})
+    with pytest.raises(UserError, match="into 0 shares; use 1 or more"):
+        steps.over_shares(add(1.0), 0)
 
 
 def test_fused_steps_are_single_ones_on_the_batches_side_by_side():

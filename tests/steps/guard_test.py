@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxgan import state, steps
+from jaxgan import parallel, state, steps
+from jaxgan.losses import ADVERSARIAL
 from tests import tiny
 
 KEY = jax.random.key(3)
@@ -86,3 +88,33 @@ def test_every_rollback_has_random_numbers_of_its_own():
         draws.append(seen[0]["draw"])
         assert seen[0]["guard/rollbacks"] == times
     assert draws[0] == plain[0]["draw"] and len(set(draws)) == 4
+
+
+def _equal_everywhere(tree):
+    """Whether all devices hold the same bits."""
+    copies = [
+        [np.asarray(shard.data).tobytes() for shard in leaf.addressable_shards]
+        for leaf in jax.tree.leaves(tree)
+    ]
+    return all(len(set(each)) == 1 for each in copies)
+
+
+def test_nan_on_one_device_of_eight_is_the_decision_of_all():
+    gen, disc = tiny.DenseGen(batch_norm=False), tiny.DenseDisc(batch_norm=False)
+    tx, axis_name = optax.adam(0.1), parallel.AXIS
+    step = steps.simultaneous_step(
+        gen, disc, tx, tx, ADVERSARIAL["nonsaturating"], latent_dim=4, axis_name=axis_name
+    )
+    step = steps.train_step(step, steps.ema_step(0.9))
+    guarded = parallel.pmap_step(steps.skip_nonfinite(steps.after_rollback(step)))
+    now = steps.init_guard(tiny.dense_state(gen, disc, tx, tx))
+    for number, bad in enumerate([0, None, 5]):
+        batch, before = tiny.batch(side=4), tiny.host(now)
+        if bad is not None:
+            batch["image"][2 * bad + 1] = np.nan  # two rows a device
+        now, metrics = guarded(KEY, now, batch)
+        assert len(now.step.addressable_shards) == 8 and _equal_everywhere((now, metrics))
+        assert float(metrics["guard/skipped"]) == [1, 1, 2][number] and int(now.step) == number + 1
+        for part in ("gen", "disc", "gen_ema"):
+            kept = tiny.equal(getattr(now, part), getattr(before, part))
+            assert kept == (bad is not None), part

@@ -5,26 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen as nn
 
-from jaxgan import penalties, steps
+from jaxgan import parallel, penalties, steps
 from jaxgan.losses import ADVERSARIAL
 from tests import tiny
 
 KEY = jax.random.key(5)
 Z = jnp.asarray(np.random.default_rng(0).normal(size=(4, tiny.LATENT_DIM)), jnp.float32)
 GEN, DISC = tiny.DenseGen(), tiny.DenseDisc(batch_norm=False)
+PLAIN_GEN = tiny.DenseGen(batch_norm=False)  # mixes no examples of a share
 TX = optax.sgd(0.2, momentum=0.5)
 BATCH = tiny.batch(side=4)
 LOSS = ADVERSARIAL["nonsaturating"]
-
-
-class PlainGen(nn.Module):
-    """Without batch norm, which would mix the examples of a share."""
-
-    @nn.compact
-    def __call__(self, z, label=None, *, train):
-        return jnp.tanh(nn.Dense(16)(nn.tanh(nn.Dense(8)(z)))).reshape(-1, 4, 4, 1)
 
 
 def repeated(key, num, dim):
@@ -79,7 +71,7 @@ def test_unrolling_adam_needs_its_epsilon_under_the_root_and_then_works():
     "tx", [optax.sgd(0.1, momentum=0.5), optax.adam(1e-2)], ids=["sgd", "adam"]
 )
 def test_extragradient_moves_by_the_second_gradient_from_where_it_was(tx):
-    gen = PlainGen()  # Adam makes full-size steps of the rounding noise before batch norm
+    gen = PLAIN_GEN  # Adam makes full-size steps of the rounding noise before batch norm
     step = steps.simultaneous_step(gen, DISC, tx, tx, LOSS, **GAME)
     start = tiny.dense_state(gen, DISC, tx, tx)
     ahead, _ = _run(step, start)
@@ -100,14 +92,40 @@ def test_extragradient_moves_by_the_second_gradient_from_where_it_was(tx):
     assert set(ours) == set(metrics)
 
 
+@pytest.mark.parametrize("kind", ["unrolled", "extragradient"])
+def test_looking_ahead_on_eight_devices_is_looking_ahead_on_one(kind):
+    gen, tx = PLAIN_GEN, optax.sgd(0.2)
+
+    def build(axis_name):
+        game = {**GAME, "axis_name": axis_name, "penalty": penalties.r1_r2}
+        if kind == "unrolled":
+            return steps.unrolled_gen_step(gen, DISC, tx, tx, LOSS, unroll=2, **game)
+        return steps.extragradient(steps.simultaneous_step(gen, DISC, tx, tx, LOSS, **game))
+
+    start = tiny.dense_state(gen, DISC, tx, tx)
+    batch = tiny.batch(size=32, side=4)
+    one, want = _run(build(None), start, batch)
+    before = tiny.host(start)
+    eight, got = parallel.pmap_step(build(parallel.AXIS))(KEY, start, batch)
+    np.testing.assert_allclose(got["gen/loss"], want["gen/loss"], rtol=1e-5)
+    assert tiny.largest_difference(tiny.host(one), tiny.host(eight)) < 1e-6
+    assert tiny.largest_difference(before.gen.params, tiny.host(eight.gen.params)) > 1e-2
+
+
 def _accumulated(tx, n):
     return optax.MultiSteps(tx, n).gradient_transformation()
 
 
-@pytest.mark.parametrize("penalty", [None, penalties.weighted(penalties.r1_r2, 0.5)])
-@pytest.mark.parametrize("loss", ["nonsaturating", "relativistic", "hinge"])
+@pytest.mark.parametrize(
+    ("loss", "penalty"),
+    [
+        ("nonsaturating", None),
+        ("relativistic", penalties.weighted(penalties.r1_r2, 0.5)),
+        ("hinge", None),
+    ],
+)
 def test_accumulated_gradients_are_those_of_the_large_batch(loss, penalty):
-    gen, loss = PlainGen(), ADVERSARIAL[loss]
+    gen, loss = PLAIN_GEN, ADVERSARIAL[loss]
     whole = steps.chain(
         steps.disc_step(gen, DISC, TX, loss, penalty=penalty, **GAME),
         steps.gen_step(gen, DISC, TX, loss, **GAME),

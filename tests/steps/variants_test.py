@@ -7,7 +7,7 @@ import optax
 import pytest
 from flax import linen as nn
 
-from jaxgan import penalties, steps
+from jaxgan import penalties, state, steps
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.steps import packing
 from jaxgan.types import UserError
@@ -122,8 +122,6 @@ class Sum(nn.Module):
 def test_packed_discriminators_stand_in_every_step(update):
     gen, disc, tx = tiny.DenseGen(), packing.Packed(Sum(), 4), optax.sgd(0.1)
     gen_key, disc_key = jax.random.split(KEY)
-    from jaxgan import state
-
     start = state.init_state(
         state.init_player(gen.init(gen_key, jnp.zeros((1, 4)), train=False), tx),
         state.init_player(disc.init(disc_key, jnp.zeros((4, 4, 4, 1)), train=False), tx),
@@ -145,3 +143,10 @@ def test_the_penalty_of_a_pack_is_shared_out_among_its_members():
     np.testing.assert_allclose(
         penalties.zero_centered(critic, x), 4 * jnp.square(x).sum(1), rtol=1e-6
     )
+
+
+def test_a_penalty_that_aims_at_a_slope_aims_at_it_for_each_member_of_a_pack():
+    weights = jnp.array([0.6, 0.8, 0.0, 1.0])  # of length 1 for each member, sqrt(2) for the pack
+    critic = lambda x: packing.pack(x, 2) @ weights  # noqa: E731
+    x = jnp.arange(8.0).reshape(4, 2)
+    np.testing.assert_allclose(penalties.interpolated(KEY, critic, x, -x), 0, atol=1e-10)
