@@ -5,17 +5,7 @@
 mixes its examples (batch norm) has no per-example gradient: use another normalisation with these.
 
 `consistency`, `balanced_consistency` and `lecam` make a penalty from what else they need: an
-augmentation, or moving averages that a step keeps in `state.extra`. Steps are cheap to build, so
-one that needs the state is built where the state is at hand, inside the compiled program:
-
-    def disc_step(key, state, batch):
-        penalty = penalties.weighted(penalties.lecam(state.extra["lecam"]), 0.3)
-        step = steps.disc_step(gen, disc, tx, loss, latent_dim=64, penalty=penalty)
-        state, metrics = step(key, state, batch)
-        anchors = penalties.update_anchors(
-            state.extra["lecam"], metrics["disc/real"], metrics["disc/fake"]
-        )
-        return state.replace(extra={**state.extra, "lecam": anchors}), metrics
+augmentation, or moving averages that a step keeps in `state.extra` (`steps.with_lecam`).
 """
 
 import chex

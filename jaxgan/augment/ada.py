@@ -6,15 +6,7 @@ grows while the discriminator overfits, and shrinks when it does not; `draws` ha
 how much of it. Images are interpolated by cubics where the paper doubles them first.
 
 With a fixed p, `pipeline("blit,geometry,color", p=0.3)` is the `augment` argument of the steps.
-With the controller, p is in `state.extra`; steps are cheap to build where the state is at hand,
-inside the compiled program:
-
-    def disc_step(key, state, batch):
-        augment = ada.pipeline("blit,geometry,color", p=state.extra["ada"]["p"])
-        step = steps.disc_step(gen, disc, tx, loss, latent_dim=64, augment=augment)
-        state, metrics = step(key, state, batch)
-        controller = ada.adapt(state.extra["ada"], metrics["disc/sign"], num_images=batch_size)
-        return state.replace(extra={**state.extra, "ada": controller}), metrics
+With the controller, p is in `state.extra`, and follows training by `steps.with_ada`.
 """
 
 from collections.abc import Callable

@@ -3,13 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-from jaxgan import steps, types
+from jaxgan import types
 from jaxgan.augment import ada
-from jaxgan.losses import ADVERSARIAL
-from tests import tiny
 
 KEY = jax.random.key(5)
 ONE, HALF, ZERO = (jnp.float32(p) for p in (1.0, 0.5, 0.0))
@@ -84,35 +81,6 @@ def test_the_controller_goes_from_0_to_1_in_a_ramp_of_images_and_stays_within():
     for _ in range(4):
         low = ada.adapt(low, jnp.float32(-1.0), num_images=100)
     assert float(low["p"]) == 0.0
-
-
-def test_p_in_the_state_drives_a_step_and_follows_its_logits():
-    gen, disc, tx = tiny.DenseGen(), tiny.DenseDisc(batch_norm=False), optax.sgd(0.1)
-    batch = tiny.batch(side=4)
-
-    @jax.jit
-    def step(key, state, batch):
-        augment = ada.pipeline("cutout", p=state.extra["ada"]["p"])
-        inner = steps.disc_step(
-            gen, disc, tx, ADVERSARIAL["hinge"], latent_dim=tiny.LATENT_DIM, augment=augment
-        )
-        state, metrics = inner(key, state, batch)
-        now = ada.adapt(
-            state.extra["ada"], metrics["disc/sign"], num_images=16, ramp=160, interval=1
-        )
-        return state.replace(extra={**state.extra, "ada": now}), metrics
-
-    start = tiny.dense_state(gen, disc, tx, tx, ada=ada.init_controller(p=0.5))
-    after, metrics = step(KEY, start, batch)
-    expected = 0.6 if metrics["disc/sign"] > 0.6 else 0.4
-    np.testing.assert_allclose(after.extra["ada"]["p"], expected, rtol=1e-6)
-    calm = start.replace(extra={"ada": ada.init_controller(p=0.0)})
-    without, plain = step(KEY, calm, batch)
-    logits = disc.apply(calm.disc.variables, batch["image"], train=True)
-    np.testing.assert_allclose(plain["disc/real"], logits.mean(), rtol=1e-5)
-    np.testing.assert_allclose(plain["disc/sign"], np.sign(logits).mean(), rtol=1e-6)
-    assert float(metrics["disc/real"]) != float(plain["disc/real"])
-    assert tiny.largest_difference(after.disc.params, without.disc.params) > 0
 
 
 def test_mistakes_are_named_with_their_remedy():
