@@ -17,6 +17,7 @@ import os
 import pathlib
 import time
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -38,6 +39,12 @@ class Config:
     samples: str = cli.field("", "Samples to score instead: a folder of images or an .npz file.")
     dataset: str = cli.field("", "Reference dataset; empty for the run's own.")
     data_dir: str = cli.field("", "Where the reference data are; empty for where the run had them.")
+    image_size: int = cli.field(
+        0, "Side that all images are brought to; 0 for the run's, or as they are.", minimum=0
+    )
+    channels: int = cli.field(
+        0, "1 for grey, 3 for RGB; 0 for the run's, or as they are.", choices=(0, 1, 3)
+    )
     num: int = cli.field(
         10_000, "Samples, and reference images at most.", minimum=reference.MIN_IMAGES
     )
@@ -57,6 +64,8 @@ class Config:
             raise UserError("--samples needs --dataset, the images to compare them with")
         if self.samples and not self.out:
             raise UserError("--samples needs --out=FILE.json to write the result to")
+        if self.workdir and (self.image_size or self.channels):
+            raise UserError("--image_size and --channels are those of the run with --workdir")
         if self.features == "inception" and not self.weights:
             raise UserError("--features=inception needs --weights=FILE, the Inception weights")
 
@@ -75,27 +84,28 @@ def run(config: Config) -> dict[str, Any]:
     feature_fn, record = reference.open_features(
         config.features, dataset=dataset, data_dir=data_dir, path=config.weights
     )
-    size = {"image_size": settings.image_size, "channels": settings.channels} if settings else {}
+    form = settings or config
+    size = {"image_size": form.image_size, "channels": form.channels}
     real, train = (
         data.load(dataset, data_dir=data_dir, split=split, **size) for split in ("test", "train")
     )
     reference.check_fit(real, feature_fn)
-    fake = _generated(config, trained) if trained else _from_files(config)
-    sets = {"real": reference.first(real, config.num), "fake": fake}
-    evaluate.check_sets(
-        {**sets, "train": reference.first(train, config.num)}, least=reference.MIN_IMAGES
-    )
+    sets = {
+        "real": reference.first(real, config.num),
+        "train": reference.first(train, config.num),
+        "fake": _generated(config, trained) if trained else _from_files(config, size),
+    }
+    evaluate.check_sets(sets, least=reference.MIN_IMAGES)
     options = {"batch_size": config.batch_size, "place": scoring.spread(), "progress": True}
-    kept = {"num": config.num, "digest": str(record["sha256"]), "cache": config.cache, **options}
+    kept = {"digest": str(record["sha256"]), "cache": config.cache, **options}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", evaluate.FewSamples)  # the table says it in its own words
         result = evaluate.evaluate(
             **sets,
             feature_fn=feature_fn,
-            train=reference.first(train, config.num),
             known={
-                name: reference.extract(source, feature_fn, **kept)
-                for name, source in (("real", real), ("train", train))
+                name: reference.extract(sets[name], feature_fn, **kept)
+                for name in ("real", "train")
             },
             seed=config.seed,
             **options,
@@ -154,10 +164,10 @@ def _generated(config: Config, trained: experiment.Trained) -> np.ndarray:
     return images.to_uint8(made)  # as bytes: what a viewer of the samples would see
 
 
-def _from_files(config: Config) -> np.ndarray:
+def _from_files(config: Config, size: Mapping[str, int]) -> np.ndarray:
     """Samples from a folder of images or an .npz file."""
     kind = "arrays" if config.samples.endswith(".npz") else "folder"
-    return reference.first(data.load(kind, data_dir=config.samples), config.num)
+    return reference.first(data.load(kind, data_dir=config.samples, **size), config.num)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,10 @@ class Scorer:
     def prepare(self) -> None:
         """Extracts the features of the reference, or finds those extracted before."""
         self._real = reference.extract(
-            self._source, self._feature_fn, num=self._num, digest=self._digest, place=spread()
+            reference.first(self._source, self._num),
+            self._feature_fn,
+            digest=self._digest,
+            place=spread(),
         )
         num, dim = self._real["features"].shape
         for text in evaluate.sample_warnings(min(num, self._num), dim):

@@ -151,7 +151,7 @@ def _common_shape(
         if header.size != size:
             raise UserError(
                 f"{root}: images differ in size (height x width {_by(size)} of {first},"
-                f" {_by(header.size)} of {path}); choose an image_size"
+                f" {_by(header.size)} of {path}); set image_size"
             )
     return *size, channels
 
@@ -254,7 +254,7 @@ class FolderSource:
         if image.shape != self.image_shape:
             raise UserError(
                 f"{self.root / path}: is {list(image.shape)} where others are"
-                f" {list(self.image_shape)}; choose an image_size"
+                f" {list(self.image_shape)}; set image_size"
             )
         return image
 

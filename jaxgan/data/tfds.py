@@ -97,7 +97,7 @@ class TfdsSource:
                 f"{self.name}: images are {image.np_dtype} {image.shape}, not grey or RGB"
             )
         if not image_size and None in (height, width):
-            raise UserError(f"{self.name}: images differ in size; choose an image_size")
+            raise UserError(f"{self.name}: images differ in size; set image_size")
         label = info.features["label"] if "label" in info.features else None
         self.num_classes = getattr(label, "num_classes", None) or 0
         self.image_shape = (image_size or height, image_size or width, channels or depth or 3)

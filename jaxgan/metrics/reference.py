@@ -76,22 +76,20 @@ def first(source: Source, num: int) -> np.ndarray:
 
 
 def extract(
-    source: Source,
+    images: np.ndarray,
     feature_fn: FeatureFn,
     *,
-    num: int,
     digest: str,
     cache: str = CACHE,
     batch_size: int = 500,
     place: Place = jnp.asarray,
     progress: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Extracts features of a source's first images, or finds those extracted before.
+    """Extracts features of images, or finds those extracted before.
 
     Args:
-      source: the images.
+      images: [N, H, W, C] uint8, see `first`.
       feature_fn: images -> features.
-      num: how many images, at most.
       digest: sha256 of the features' weights; with the images' own it names what is kept. A
         source's fingerprint would not do: of a folder it is that of names and sizes.
       cache: directory of features; empty to keep none.
@@ -102,12 +100,13 @@ def extract(
     Returns:
       {"features": [N, D], ...}, as `features.extract`.
     """
-    taken = first(source, num)
-    path = pathlib.Path(cache).expanduser() / _name(taken, digest)
+    path = pathlib.Path(cache).expanduser() / _name(images, digest)
     if cache and os.path.isfile(path):
         with contextlib.suppress(UserError):  # damaged, as by a full disk: made again
             return arrays.read_npz(path)
-    out = features.extract(feature_fn, taken, batch_size=batch_size, place=place, progress=progress)
+    out = features.extract(
+        feature_fn, images, batch_size=batch_size, place=place, progress=progress
+    )
     if cache:
         _keep(path, out)
     return out

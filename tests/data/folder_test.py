@@ -90,7 +90,7 @@ def test_all_grey_folder_stays_grey(tmp_path):
 def test_sizes_that_differ_need_a_size(tmp_path):
     fill(tmp_path, ["a.png"], size=(9, 5))
     fill(tmp_path, ["b.png"])
-    with pytest.raises(UserError, match="5x9 of a.png, 6x6 of b.png.; choose an image_size"):
+    with pytest.raises(UserError, match="5x9 of a.png, 6x6 of b.png.; set image_size"):
         folder.load(tmp_path)
 
 

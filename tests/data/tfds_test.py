@@ -274,7 +274,7 @@ def png(*size):
 def test_images_of_several_sizes_need_a_size(tmp_path):
     feature = {"image": tensorflow_datasets.features.Image(shape=(None, None, 3))}
     folder = build(tmp_path, feature, [{"image": png(9, 5)}, {"image": png(4, 8)}])
-    with pytest.raises(UserError, match="choose an image_size"):
+    with pytest.raises(UserError, match="set image_size"):
         tfds.TfdsSource(folder, "train")
     source = tfds.TfdsSource(folder, "train", image_size=6).in_memory()
     assert source.arrays["image"].shape == (2, 6, 6, 3) and source.num_classes == 0

@@ -166,6 +166,22 @@ def test_bad_samples_are_one_line(tmp_path, net, make, message):
     assert "\n" not in str(caught.value) and not (tmp_path / "result.json").exists()
 
 
+def test_samples_of_other_sizes_and_colours_are_brought_to_one(tmp_path, net):
+    folder, out = _pictures(tmp_path / "in", *[(32, 30)] * 6, *[SQUARE] * 6, mode="RGB"), "r.json"
+    config = _config(
+        tmp_path,
+        net,
+        samples=str(folder),
+        dataset="digits",
+        out=str(tmp_path / out),
+        image_size=28,
+        channels=1,
+    )
+    assert evaluate.run(config)["num_fake"] == 12
+    with pytest.raises(UserError, match="--image_size and --channels are those of the run"):
+        evaluate.Config(workdir="run", image_size=28)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -6,25 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgan.data import arrays
 from jaxgan.metrics import reference
 from jaxgan.types import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 1), np.uint8)
 
 
-class Source:
-    """Images whose fingerprint does not tell them apart, as that of a folder may not."""
-
-    name, fingerprint, image_shape = "fake", "same", (4, 4, 1)
-
-    def __init__(self, pixels):
-        self.pixels = pixels
-
-    def __len__(self):
-        return len(self.pixels)
-
-    def __getitem__(self, index):
-        return {"image": self.pixels[index]}
+def _source(pixels):
+    images = {"image": pixels, "label": np.zeros(len(pixels), np.int32)}
+    return arrays.ArraySource(images, name="fake", num_classes=1)
 
 
 @pytest.fixture
@@ -41,9 +32,9 @@ def features():
 
 
 def _extract(pixels, features, cache, *, num=12, digest="weights"):
-    return reference.extract(
-        Source(pixels), features.function, num=num, digest=digest, cache=str(cache)
-    )["features"]
+    return reference.extract(pixels[:num], features.function, digest=digest, cache=str(cache))[
+        "features"
+    ]
 
 
 def _expected(pixels):
@@ -79,5 +70,5 @@ def test_a_damaged_file_is_made_again_and_none_is_kept_where_nothing_can_be(feat
 def test_references_that_do_not_fit_are_refused():
     fine = lambda images: {"features": jnp.zeros((len(images), 2))}  # noqa: E731
     with pytest.raises(UserError, match="fake: 9 reference images are too few; need 10"):
-        reference.check_fit(Source(PIXELS[:9]), fine)
-    reference.check_fit(Source(PIXELS), fine)
+        reference.check_fit(_source(PIXELS[:9]), fine)
+    reference.check_fit(_source(PIXELS), fine)
