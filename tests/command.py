@@ -67,6 +67,8 @@ def run(module, *argv, cwd=ROOT, meanwhile=None) -> Result:
     """Runs `python -m module *argv` to its end; meanwhile is given its number and its stdout."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = f"{folder}/out", f"{folder}/err"
+        for path in (out, err):  # they may be read before the child has begun, or if it never does
+            pathlib.Path(path).touch()
         request = {"module": module, "argv": argv, "out": out, "err": err, "cwd": str(cwd)}
         server = _server()
         server.stdin.write(json.dumps(request) + "\n")

@@ -82,15 +82,15 @@ def test_training_gives_the_numbers_it_always_gave(name):
 
 
 @pytest.mark.parametrize("name", GAMES)
-def test_a_hundred_steps_give_the_losses_they_always_gave_on_this_version(name):
+def test_a_hundred_steps_give_the_losses_they_always_gave(name):
     golden = json.loads(LONG_FILE.read_text())
-    if jax.__version__ not in golden:
-        pytest.skip(f"none kept for jax {jax.__version__}: `python -m tests.golden_test` does it")
+    kept = jax.__version__ in golden
+    version = jax.__version__ if kept else list(golden)[-1]  # until there are some of this one
     for key, now in _losses(name).items():
-        before = golden[jax.__version__][name][key]
+        before = golden[version][name][key]
         assert len(before) == len(now) == NUM_LONG
-        # Other processors round otherwise; a change in what is computed shows at once.
-        np.testing.assert_allclose(now, before, rtol=1e-4, atol=1e-4, err_msg=key)
+        near = 1e-5 if kept else 1e-3
+        np.testing.assert_allclose(now, before, rtol=near, atol=near, err_msg=f"{version}, {key}")
 
 
 if __name__ == "__main__":

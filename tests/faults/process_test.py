@@ -42,9 +42,10 @@ def _kill(moments):
 
     def meanwhile(child, out):
         if steps:
-            while out.exists() and out.read_text().count("\nstep ") < steps:
-                if "finished: " in out.read_text():
-                    return
+            for _ in range(30_000):
+                text = out.read_text()
+                if text.count("\nstep ") >= steps or "finished: " in text:
+                    break
                 time.sleep(0.003)
         time.sleep(delay * (0.05 if steps else 1.0))
         try:

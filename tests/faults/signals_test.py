@@ -1,5 +1,6 @@
 """Signals: each saves what it should, once, whenever it comes, and the exit code says which."""
 
+import json
 import os
 import random
 import signal
@@ -75,7 +76,15 @@ def test_processes_act_on_the_signal_they_agree_on():
     assert caught.value.signum == signal.SIGTERM and told == [0, 0, 0]
 
 
-SETTINGS = {"num_steps": 3000, "log_every": 1, "save_every": 4, "sample_every": 1000}
+SETTINGS = {"num_steps": 9000, "log_every": 1, "save_every": 4, "sample_every": 1000}
+
+
+def _run(workdir, meanwhile=None, **settings):
+    """A process that trains, and is sent signals meanwhile."""
+    settings = {**SETTINGS, **settings, "data_dir": str(runs.data_file())}
+    return command.run(
+        "tests.faults.small", str(workdir), json.dumps(settings), meanwhile=meanwhile
+    )
 
 
 def _terminated(workdir, moments):
@@ -94,7 +103,7 @@ def _terminated(workdir, moments):
         seen.append(len(steps))
         os.kill(child, signal.SIGTERM)
 
-    result = command.run("experiments.mnist", *runs.flags(workdir, **SETTINGS), meanwhile=meanwhile)
+    result = _run(workdir, meanwhile)
     return result, seen[0]
 
 
@@ -116,7 +125,9 @@ def test_a_second_signal_ends_the_process_at_once_and_the_checkpoint_before_is_w
     workdir, done = tmp_path / "run", threading.Event()
 
     def meanwhile(child, out):
-        while "step 5/" not in out.read_text():
+        for _ in range(10_000):
+            if "step 5/" in out.read_text():
+                break
             time.sleep(0.01)
         os.kill(child, signal.SIGSTOP)  # both are there when it goes on
         os.kill(child, signal.SIGTERM)
@@ -124,8 +135,8 @@ def test_a_second_signal_ends_the_process_at_once_and_the_checkpoint_before_is_w
         os.kill(child, signal.SIGCONT)
         done.set()
 
-    result = command.run("experiments.mnist", *runs.flags(workdir, **SETTINGS), meanwhile=meanwhile)
+    result = _run(workdir, meanwhile)
     assert done.is_set() and result.code in (-signal.SIGTERM, -signal.SIGINT), result
     assert "saved step" not in result.out and result.err.count("again to exit at once") == 1
-    resumed = command.run("experiments.mnist", *runs.flags(workdir, **{**SETTINGS, "num_steps": 4}))
+    resumed = _run(workdir, num_steps=4)
     assert resumed.code == 0 and resumed.out.splitlines()[-1].startswith("finished: "), resumed

@@ -1,4 +1,10 @@
-"""A run of `training.train` whose step computes next to nothing: for what happens around steps."""
+"""A run of `training.train` whose step computes next to nothing: for what happens around steps.
+
+As a process: `python -m tests.faults.small WORKDIR '{"num_steps": 9}'`.
+"""
+
+import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -45,3 +51,7 @@ def train(workdir, *, at=None, step=advance, **settings) -> GANState | None:
     return training.train(
         config, source=source, init=lambda key: state(), step=step, samples=samples
     )
+
+
+if __name__ == "__main__":
+    train(sys.argv[1], **json.loads(sys.argv[2]))
