@@ -202,6 +202,13 @@ class Manager:
                 if not _remove_unfinished(self.directory) and wait:
                     break
             good = finished(self.directory)
+            if step in good:  # it went wrong after that
+                print(
+                    f"warning: step {step} is saved in {self.directory}, but the steps that were "
+                    f"to go are still there: {_reason(error)}",
+                    flush=True,
+                )
+                return
             kept = f"the last good step is {good[-1]}" if good else "no step is saved yet"
             reason = _reason(error)
             if reason == "no space":

@@ -92,7 +92,7 @@ CONTENTS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(content=CONTENTS | JSON, signed=st.booleans())
 def test_any_json_gives_a_declared_error_or_is_a_manifest(tmp_path_factory, content, signed):
     folder = tmp_path_factory.mktemp("saved")
@@ -106,7 +106,7 @@ def test_any_json_gives_a_declared_error_or_is_a_manifest(tmp_path_factory, cont
     assert content["files"] == {}  # nothing is there, and nothing was to be
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.binary(max_size=200))
 def test_any_bytes_give_the_declared_error(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("saved")

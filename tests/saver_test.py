@@ -55,6 +55,21 @@ def test_an_old_failure_is_told_and_not_taken_for_that_of_the_last_save(
     assert saver.finished(tmp_path) == [3]
 
 
+def test_a_step_that_is_saved_is_not_called_lost_where_old_ones_cannot_be_removed(tmp_path, capsys):
+    def refuse(steps):
+        raise PermissionError(1, "Operation not permitted")
+
+    with checkpoint.manager(tmp_path, max_to_keep=1) as manager:
+        checkpoint.save(manager, small.state(step=1))
+        manager.wait_until_finished()
+        manager._orbax._checkpoint_deleter.delete_steps = refuse
+        checkpoint.save(manager, small.state(step=2))
+        manager.wait_until_finished()
+        assert checkpoint.finished_steps(manager) == [1, 2]
+        checkpoint.save(manager, small.state(step=3))
+    assert "step 2 is saved" in capsys.readouterr().out and saver.finished(tmp_path) == [3]
+
+
 def test_a_failure_does_not_hide_the_error_that_ended_the_block(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(saver.manifest, "write", lambda folder: 1 / 0)
     with pytest.raises(KeyError, match="mine"):
