@@ -109,8 +109,9 @@ def run(config: Config) -> dict[str, Any]:
         init, step, samples = game(config)
         keys = jax.vmap(jax.random.key)(config.seed + jnp.arange(config.seeds))
         state = jax.jit(lambda keys: steps.init_ensemble(keys, init))(keys)
-        if checkpoint.finished_steps(manager):
-            state = checkpoint.restore(manager, state)
+        saved = checkpoint.good_step(manager)
+        if saved is not None:
+            state = checkpoint.restore(manager, state, step=saved)
         start, finished = int(state.step), made.path / "results.json"
         if start == config.num_steps and finished.exists():
             results = json.loads(finished.read_text())
@@ -137,7 +138,11 @@ def run(config: Config) -> dict[str, Any]:
                     guard,
                     log,
                     loop.save_every(
-                        4 * config.steps_per_call, config.num_steps, manager, guard.flush
+                        4 * config.steps_per_call,
+                        config.num_steps,
+                        manager,
+                        guard.flush,
+                        asked=interrupts.save_asked,
                     ),
                     interrupts,
                 ),
@@ -146,6 +151,7 @@ def run(config: Config) -> dict[str, Any]:
         except loop.Interrupted as stop:
             guard.flush()
             checkpoint.save(manager, stop.state)
+            manager.wait_until_finished()
             print(f"{stop}: saved step {int(stop.state.step)}; the same command resumes")
             raise SystemExit(128 + stop.signum) from None
         finally:

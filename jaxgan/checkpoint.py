@@ -1,8 +1,8 @@
-"""Checkpoints: the whole state, written by Orbax in the background, taken up again exactly.
+"""Checkpoints: the whole state, saved in the background, taken up again exactly.
 
-A step is saved as two items: "gen_ema", all that sampling needs, and "state", the rest. Orbax
-writes to a temporary folder and renames it, so that a process killed at any moment leaves finished
-steps only; what it left unfinished is removed when the next manager opens the folder.
+A step is saved as two items: "gen_ema", all that sampling needs, and "state", the rest. `saver`
+writes them, so that a process killed at any moment leaves finished steps only. A step is read only
+if it is what its `manifest` says; one that is not is told of and set aside, never deleted.
 """
 
 import os
@@ -14,18 +14,22 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxgan import manifest, saver
+from jaxgan.manifest import Damaged
+from jaxgan.saver import Manager
 from jaxgan.state import GANState
 from jaxgan.types import PyTree, UserError
 
-ITEMS = ("state", "gen_ema")
+MAX_TO_KEEP = 3  # of the newest steps
+SHOWN = 5  # leaves, or checkpoints, that a message names
 
 
 def manager(
     directory: str | os.PathLike,
     *,
-    max_to_keep: int = 3,
+    max_to_keep: int = MAX_TO_KEEP,
     best: Callable[[Sequence[int]], int | None] | None = None,
-) -> ocp.CheckpointManager:
+) -> Manager:
     """Opens a folder of checkpoints, making it where there is none.
 
     Args:
@@ -35,31 +39,20 @@ def manager(
         save, also about the step being saved.
 
     Returns:
-      Orbax's manager: close it, or use it as a context manager, so that the last save finishes.
+      The manager: close it, or use it as a context manager, so that the last save finishes.
+
+    Raises:
+      UserError: the folder cannot be made.
     """
-    directory = pathlib.Path(directory).resolve()
-    _move_strangers(directory)
-    options = ocp.CheckpointManagerOptions(
-        preservation_policy=_NewestAndBest(max_to_keep, best or (lambda steps: None)),
-        cleanup_tmp_directories=True,
-    )
-    return ocp.CheckpointManager(directory, options=options)
+
+    def keep(steps: Sequence[int]) -> list[int]:
+        chosen = best(steps) if best else None
+        return [*sorted(steps)[-max_to_keep:], *([] if chosen is None else [chosen])]
+
+    return Manager(pathlib.Path(directory), keep=keep)
 
 
-class _NewestAndBest(ocp.checkpoint_managers.PreservationPolicy):
-    """Orbax asks it which steps stay; the others go once the step being saved is whole."""
-
-    def __init__(self, max_to_keep: int, best: Callable[[Sequence[int]], int | None]):
-        self._max_to_keep, self._best = max_to_keep, best
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        del context
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = {*sorted(steps)[-self._max_to_keep :], self._best(steps)}
-        return [step in kept for step in steps]
-
-
-def save(manager: ocp.CheckpointManager, state: GANState) -> None:
+def save(manager: Manager, state: GANState) -> None:
     """Starts to save a state under its step; waits only for the save before it.
 
     The state may be donated as soon as this returns. A step that is saved already is left alone.
@@ -67,34 +60,83 @@ def save(manager: ocp.CheckpointManager, state: GANState) -> None:
     Args:
       manager: from `manager`.
       state: the state; its `step` names the checkpoint.
+
+    Raises:
+      SaveFailed: there is no space for it, or it cannot be written. What fails in the background
+        is found by `manager.failure()`, `manager.wait_until_finished()` and `manager.close()`.
     """
-    step = int(state.step)
-    manager.wait_until_finished()
-    if step in finished_steps(manager):
-        return
-    args = {name: ocp.args.PyTreeSave(item) for name, item in _items(state).items()}
-    manager.save(step, args=ocp.args.Composite(**args), force=True)
+    manager.start(int(state.step), _items(state))
 
 
-def finished_steps(manager: ocp.CheckpointManager) -> list[int]:
+def check_space(manager: Manager, state: GANState, *, more: int) -> None:
+    """Refuses to begin where the disk cannot hold the checkpoints there will be.
+
+    Args:
+      manager: from `manager`.
+      state: the state, or its shapes.
+      more: how many there will be beside those there are, before the first of these goes.
+
+    Raises:
+      UserError: there is not enough space; the message says how much there is.
+    """
+    needed, free = more * saver.size(_items(state)), saver.free_bytes(manager.directory)
+    if free < needed:
+        raise UserError(
+            f"no space in {manager.directory}: {more} checkpoints need {saver.megabytes(needed)}, "
+            f"{saver.megabytes(free)} are free; free some, or use another workdir"
+        )
+
+
+def finished_steps(manager: Manager) -> list[int]:
     """Lists the steps that were saved to the end, oldest first.
 
     Args:
       manager: from `manager`.
 
     Returns:
-      Steps. A folder that merely looks like one (empty, half deleted) does not count.
+      Steps. A folder that merely looks like one (empty, half deleted) does not count; a damaged
+      one does, see `good_step`.
     """
-    return _finished_steps(pathlib.Path(manager.directory))
+    return saver.finished(manager.directory)
 
 
-def restore(manager: ocp.CheckpointManager, state: GANState) -> GANState:
-    """Restores the newest finished step.
+def good_step(manager: Manager, *, strict: bool = False) -> int | None:
+    """Finds the newest step that is what its manifest says, and sets aside those newer than it.
+
+    Args:
+      manager: from `manager`.
+      strict: refuses to pass over a damaged step.
+
+    Returns:
+      The step; None if nothing was ever saved.
+
+    Raises:
+      UserError: all are damaged, or `strict` and the newest is; the message says how.
+    """
+    good, bad = _newest_good(manager.directory, saver.ITEMS)
+    if strict and bad:
+        step, problem = next(iter(bad.items()))
+        raise UserError(
+            f"checkpoint {manager.directory / str(step)} is not good: {problem}; put it right, or "
+            "leave out --strict_restore to go on from the one before it"
+        )
+    if good is None:
+        _check_nothing_is_lost(manager.directory, bad)
+    for step, problem in bad.items() if jax.process_index() == 0 else ():
+        word = "damaged" if step in finished_steps(manager) else "unfinished"
+        place = manager.set_aside(step, word)
+        print(f"warning: checkpoint {step} is {word}: {problem}; now {place}", flush=True)
+    return good
+
+
+def restore(manager: Manager, state: GANState, *, step: int | None = None) -> GANState:
+    """Restores a step.
 
     Args:
       manager: from `manager`.
       state: a fresh state: its structure, shapes, dtypes and shardings are the ones wanted. It may
         have been saved on any other number of devices.
+      step: from `good_step`; None for the newest good one.
 
     Returns:
       The state as it was saved, on the devices of the one passed in.
@@ -103,20 +145,17 @@ def restore(manager: ocp.CheckpointManager, state: GANState) -> GANState:
       FileNotFoundError: there is no finished step.
       UserError: what was saved has another structure, shape or dtype; the message names leaves.
     """
-    folder = _newest(pathlib.Path(manager.directory))
-    wanted = _items(state)
-    with _reader() as reader:
-        stored = reader.metadata(folder).item_metadata
-        for name, item in wanted.items():
-            _check_same(_leaves(stored[name].tree), _leaves(item), folder)
-        targets = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
-        args = {
-            name: ocp.args.PyTreeRestore(
-                item=target, restore_args=ocp.checkpoint_utils.construct_restore_args(target)
-            )
-            for name, target in targets.items()
-        }
-        restored = reader.restore(folder, args=ocp.args.Composite(**args))
+    step = good_step(manager) if step is None else step
+    if step is None:
+        raise FileNotFoundError(f"no checkpoint in {manager.directory}")
+    folder, restored = manager.directory / str(step), {}
+    for name, wanted in _items(state).items():
+
+        def target(stored: PyTree, wanted: PyTree = wanted) -> PyTree:
+            _check_same(_leaves(stored), _leaves(wanted), folder)
+            return jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
+
+        restored[name] = _read(folder / name, target)
     return GANState(**restored["state"], gen_ema=restored["gen_ema"])
 
 
@@ -129,7 +168,7 @@ def sampled_steps(directory: str | os.PathLike) -> list[int]:
     Returns:
       Steps; of some, the rest of the state may be gone.
     """
-    return _finished_steps(pathlib.Path(directory), items=("gen_ema",))
+    return saver.finished(pathlib.Path(directory), items=("gen_ema",))
 
 
 def restore_generator(
@@ -139,24 +178,23 @@ def restore_generator(
 
     Args:
       directory: the folder of checkpoints.
-      step: one of `sampled_steps`; None for the newest.
+      step: one of `sampled_steps`; None for the newest good one.
 
     Returns:
       (step, variables of the generator as NumPy arrays).
 
     Raises:
       FileNotFoundError: there is no finished step.
+      UserError: the step asked for is damaged, or all are.
     """
-    folder = pathlib.Path(directory).resolve()
-    folder = _newest(folder, items=("gen_ema",)) if step is None else folder / str(step)
-    # The item by itself: through the whole step's reader, Orbax opens every array of "state" too.
-    item: Any = folder / "gen_ema"  # Orbax asks for a path class of its own, and takes any
-    reader = ocp.PyTreeCheckpointHandler()
-    stored = reader.metadata(item).tree
-    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
-    variables = reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-    reader.close()
-    return int(folder.name), variables
+    directory = pathlib.Path(directory).resolve()
+    good, bad = _newest_good(directory, ("gen_ema",), step)
+    if good is None:
+        _check_nothing_is_lost(directory, bad)
+        raise FileNotFoundError(f"no checkpoint in {directory}")
+    for number, problem in bad.items():
+        print(f"warning: checkpoint {number} is passed over: {problem}", flush=True)
+    return good, _read(directory / str(good) / "gen_ema", lambda stored: None)
 
 
 def _items(state: GANState) -> dict[str, PyTree]:
@@ -165,40 +203,84 @@ def _items(state: GANState) -> dict[str, PyTree]:
     return {"state": rest, "gen_ema": state.gen_ema}
 
 
-def _reader() -> ocp.Checkpointer:
-    handlers = ocp.CompositeCheckpointHandler(
-        state=ocp.PyTreeCheckpointHandler(), gen_ema=ocp.PyTreeCheckpointHandler()
-    )
-    return ocp.Checkpointer(handlers)
+def _newest_good(
+    directory: pathlib.Path, items: Sequence[str], only: int | None = None
+) -> tuple[int | None, dict[int, str]]:
+    """The newest step whose items are whole, and what is wrong with those newer than it."""
+    bad = {}
+    for step in reversed(saver.numbered(directory)) if only is None else [only]:
+        try:
+            if not _check(directory / str(step), items):
+                print(f"note: checkpoint {step} has no manifest: it is not verified", flush=True)
+            return step, bad
+        except Damaged as error:
+            bad[step] = str(error)
+    return None, bad
 
 
-def _move_strangers(directory: pathlib.Path) -> None:
-    """Renames what only looks like a step: Orbax would count it, and refuse to save over it."""
-    finished = _finished_steps(directory)
-    for folder in directory.iterdir() if directory.is_dir() else ():
-        if folder.name.isdecimal() and int(folder.name) not in finished:
-            folder.rename(folder.with_name(f"{folder.name}.unfinished.{os.getpid()}"))
+def _check(folder: pathlib.Path, items: Sequence[str]) -> bool:
+    """Whether a step was verified; raises `Damaged` where it is not what was saved."""
+    if not any(folder.iterdir()):
+        raise Damaged("it is empty")
+    missing = [item for item in items if not (folder / item / "_METADATA").is_file()]
+    if missing == ["state"]:
+        raise Damaged("it holds the generator only, to sample from, not to train on")
+    for name in (saver.METADATA, *(f"{item}/_METADATA" for item in missing)):
+        if not (folder / name).is_file():
+            raise Damaged(f"{name} is missing")
+    if manifest.verify(folder, parts=items):
+        return True
+    record = manifest.read_json(folder / saver.METADATA)
+    custom = record.get("custom_metadata") if isinstance(record, dict) else None
+    if not isinstance(custom, dict) or saver.FORMAT_KEY in custom:
+        raise Damaged(f"{manifest.NAME} is missing")
+    return False
 
 
-def _finished_steps(directory: pathlib.Path, items: Sequence[str] = ITEMS) -> list[int]:
-    """Orbax counts any folder named by a number; only a committed one with its items is whole."""
-    if not directory.is_dir():
-        return []
-    return sorted(
-        int(folder.name)
-        for folder in directory.iterdir()
-        if folder.name.isdecimal()
-        and (folder / "_CHECKPOINT_METADATA").is_file()
-        and all((folder / item / "_METADATA").is_file() for item in items)
-    )
+def _check_nothing_is_lost(directory: pathlib.Path, bad: dict[int, str]) -> None:
+    """Refuses to begin again where there is something that might have been gone on from."""
+    empty = [step for step in bad if not any((directory / str(step)).iterdir())]
+    tried = {str(step): problem for step, problem in bad.items() if step not in empty}
+    for word in ("damaged", "unfinished"):
+        tried |= {path.name: f"{word} before" for path in directory.glob(f"[0-9]*.{word}.*")}
+    if tried:
+        shown = [f"{name}: {problem}" for name, problem in tried.items()][:SHOWN]
+        more = f" and {len(tried) - SHOWN} more" if len(tried) > SHOWN else ""
+        raise UserError(
+            f"none of the checkpoints in {directory} is good ({'; '.join(shown)}{more}); nothing "
+            "was deleted. Put one right, or use another workdir to begin again"
+        )
 
 
-def _newest(directory: pathlib.Path, items: Sequence[str] = ITEMS) -> pathlib.Path:
-    """The folder of the newest finished step."""
-    steps = _finished_steps(directory, items)
-    if not steps:
-        raise FileNotFoundError(f"no checkpoint in {directory}")
-    return directory / str(steps[-1])
+def _read(folder: pathlib.Path, target: Callable[[PyTree], PyTree | None]) -> PyTree:
+    """Reads one item: into what `target` makes of its description, or as NumPy arrays.
+
+    The item by itself: through the whole step's reader, Orbax opens the arrays of all of them, and
+    the classes that a step's record names.
+    """
+    item: Any = folder  # Orbax asks for a path class of its own, and takes any
+    reader = ocp.PyTreeCheckpointHandler()
+    try:
+        stored = reader.metadata(item).tree
+        wanted = target(stored)
+        if wanted is None:
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
+            return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+        arguments = ocp.checkpoint_utils.construct_restore_args(wanted)
+        return reader.restore(
+            item, args=ocp.args.PyTreeRestore(item=wanted, restore_args=arguments)
+        )
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        # Only one without a manifest comes here damaged.
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(
+            f"{folder} cannot be read: {reason}; move {folder.parent} away to go on from the step "
+            "before it"
+        ) from error
+    finally:
+        reader.close()
 
 
 def _leaves(tree: PyTree) -> dict[str, Any]:
@@ -223,7 +305,8 @@ def _check_same(stored: dict[str, Any], wanted: dict[str, Any], folder: pathlib.
     if not different:
         return
     shown = "; ".join(
-        f"{name} is {form(stored, name)} there, {form(wanted, name)} here" for name in different[:5]
+        f"{name} is {form(stored, name)} there, {form(wanted, name)} here"
+        for name in different[:SHOWN]
     )
-    more = f" and {len(different) - 5} more" if len(different) > 5 else ""
+    more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
     raise UserError(f"{folder} was saved by another model: {shown}{more}; use another workdir")

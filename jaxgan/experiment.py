@@ -86,6 +86,22 @@ class RunConfig:
     max_rollbacks: int = cli.field(
         3, "Rollbacks of a run before it stops.", minimum=1, changeable=True
     )
+    on_failed_save: str = cli.field(
+        "continue",
+        "Where a checkpoint other than the last cannot be written, as on a full disk: continue "
+        "with a warning, or stop.",
+        choices=("continue", "stop"),
+        changeable=True,
+    )
+    strict_restore: bool = cli.field(
+        False,
+        "Stops where the newest checkpoint is damaged, rather than go on from the one before it.",
+        changeable=True,
+    )
+    data_timeout: float = cli.field(
+        600.0, "Seconds to wait for a batch before the process ends; 0 for ever.", minimum=0,
+        changeable=True,
+    )  # fmt: skip
     compilation_cache: str = cli.field(
         "~/.cache/jaxgan",
         "Directory of compiled programs, for a faster second start; empty for none.",
@@ -193,9 +209,10 @@ def load_generator(workdir: str | os.PathLike, *, which: str = "newest") -> Trai
     saved = checkpoint.sampled_steps(path / "checkpoints")
     if not saved:
         raise UserError(f"{workdir} has no checkpoint yet; train past --save_every")
-    step = scoring.choose_step(
-        which, lines=rundir.read_metrics(path), metric=config.eval_metric, steps=saved
-    )
+    step = None  # the newest that is not damaged
+    if which != "newest":
+        lines = rundir.read_metrics(path)
+        step = scoring.choose_step(which, lines=lines, metric=config.eval_metric, steps=saved)
     step, variables = checkpoint.restore_generator(path / "checkpoints", step=step)
     gen, _ = module.players(config, num_classes=num_classes)
     return Trained(gen, variables, config, step)

@@ -6,6 +6,7 @@ never stalls the device. The state is donated to the next step: a hook that keep
 """
 
 import datetime
+import os
 import signal
 import sys
 import time
@@ -13,10 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import tqdm
 
-from jaxgan import checkpoint
+from jaxgan import checkpoint, saver
 from jaxgan.state import GANState, StepFn
 from jaxgan.types import Batch, Key, Metrics, UserError
 
@@ -260,44 +260,102 @@ def sample_every(every: int, num_steps: int, save: Callable[[int, GANState], obj
 
 
 def save_every(
-    every: int, num_steps: int, manager: ocp.CheckpointManager, flush: Callable[[], None]
+    every: int,
+    num_steps: int,
+    manager: saver.Manager,
+    flush: Callable[[], None],
+    *,
+    asked: Callable[[], bool] = lambda: False,
+    stop: bool = False,
 ) -> Hook:
-    """Makes a hook that saves a checkpoint at every so many steps and at the last.
+    """Makes a hook that saves a checkpoint at every so many steps, at the last, and when asked to.
+
+    A save that fails costs that checkpoint and a warning: training goes on, the next one is tried
+    as if nothing had been, and only the last must succeed. What fails in the background is told of
+    at the next step.
 
     Args:
       every: steps.
       num_steps: the last step.
       manager: from `checkpoint.manager`.
       flush: called before each save (`Guard.flush`): it raises where the state is not worth saving.
+      asked: whether to save at this step too, as `Interrupts.save_asked`.
+      stop: raises a failure rather than to go on.
 
     Returns:
-      The hook.
+      The hook; it raises `SaveFailed` where the last step could not be saved.
     """
+
+    def tell(failed: saver.SaveFailed | None, *, raises: bool) -> None:
+        if failed is None:
+            return
+        if raises:
+            raise failed
+        print(f"warning: {failed}; training goes on", flush=True)
 
     def hook(step: int, state: GANState, metrics: Metrics) -> None:
         del metrics
-        if step % every == 0 or step == num_steps:
+        last = step == num_steps
+        due = asked() or step % every == 0 or last
+        tell(manager.failure(wait=due), raises=stop)
+        if due:
             flush()
-            checkpoint.save(manager, state)
+            try:
+                checkpoint.save(manager, state)
+            except saver.SaveFailed as failed:
+                tell(failed, raises=stop or last)
 
     return hook
+
+
+class Newest:
+    """Remembers the state of the last whole step; a hook."""
+
+    def __init__(self):
+        """Has seen none."""
+        self._state: GANState | None = None
+
+    def __call__(self, step: int, state: GANState, metrics: Metrics) -> None:
+        """Remembers it, without keeping it from being donated."""
+        del step, metrics
+        self._state = state
+
+    def take(self) -> GANState | None:
+        """Looks whether there is a whole state.
+
+        Returns:
+          It; None if there was none, or the next step has taken it apart.
+        """
+        leaves = jax.tree.leaves(self._state)
+        donated = any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves)
+        return None if donated else self._state
 
 
 class Interrupts:
     """Turns SIGTERM and Ctrl-C into `Interrupted` after the step under way; the second one kills.
 
-    A context manager that is also a hook; the handlers before it come back when it ends.
+    SIGUSR1 asks for a checkpoint and goes on. A context manager that is also a hook; the handlers
+    before it come back when it ends.
     """
 
-    def __init__(self):
-        """Has seen no signal yet."""
+    def __init__(self, agree: Callable[[int], int] = lambda signum: signum):
+        """Has seen no signal yet.
+
+        Args:
+          agree: the signal this process has seen, 0 for none -> the one that all processes act on
+            after this step; called at every step by every process.
+        """
         self.signum = 0
+        self._agree = agree
+        self._asked = False  # to save, this process
+        self._due = False  # a save that all have agreed on
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupts":
         """Installs the handlers."""
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            self._before[signum] = signal.signal(signum, self._receive)
+        handlers = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop}
+        for signum, handler in {**handlers, signal.SIGUSR1: self._save}.items():
+            self._before[signum] = signal.signal(signum, handler)
         return self
 
     def __exit__(self, *exception) -> None:
@@ -306,22 +364,41 @@ class Interrupts:
             signal.signal(signum, handler)  # pyright: ignore[reportArgumentType]
 
     def __call__(self, step: int, state: GANState, metrics: Metrics) -> None:
-        """Raises `Interrupted` if a signal has come."""
+        """Raises `Interrupted` if a signal to stop has come."""
         del step, metrics
-        if self.signum:
-            raise Interrupted(self.signum, state)
+        signum = self._agree(self.signum or (signal.SIGUSR1 if self._asked else 0))
+        if signum == signal.SIGUSR1:
+            self._asked, self._due = False, True
+        elif signum:
+            raise Interrupted(signum, state)
 
-    def _receive(self, signum: int, frame: object) -> None:
+    def save_asked(self) -> bool:
+        """Looks whether a checkpoint was asked for.
+
+        Returns:
+          True once for each time, after the step in which the signal came.
+        """
+        due, self._due = self._due, False
+        return due
+
+    def _save(self, signum: int, frame: object) -> None:
+        del signum, frame
+        self._asked = True
+        _say_at_once("SIGUSR1: saving after the next step")
+
+    def _stop(self, signum: int, frame: object) -> None:
         del frame
         if self.signum:  # asked twice: at once, and the last checkpoint is what there is
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
         self.signum = signum
-        print(
-            f"{signal.Signals(signum).name}: saving after this step; again to exit at once",
-            file=sys.stderr,
-            flush=True,
-        )
+        name = signal.Signals(signum).name
+        _say_at_once(f"{name}: saving after this step; again to exit at once")
+
+
+def _say_at_once(text: str) -> None:
+    """Writes to stderr from a handler, which may have come in the middle of writing to it."""
+    os.write(2, f"{text}\n".encode())
 
 
 def count(tree: object) -> int:

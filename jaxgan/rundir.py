@@ -132,6 +132,7 @@ class RunDir:
         if stored:
             fixed = [f.name for f in dataclasses.fields(config) if not f.metadata["changeable"]]
             _check_same(stored, record, fixed, self.path)
+            record["changes"] = _changes(stored, values)
         elif found := [name for name in OURS if (self.path / name).exists()]:
             raise UserError(
                 f"{self.path} holds {found[0]} without config.json; use another workdir"
@@ -185,26 +186,62 @@ def _take(path: pathlib.Path) -> int:
         raise UserError(f"workdir {path} is a file; give a directory")
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # Through a link, another file would be emptied.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        lock = os.open(path / ".lock", flags, 0o644)
     except OSError as error:
         raise UserError(f"workdir {path} cannot be written: {error.strerror}") from error
+    holder = os.read(lock, 200).decode(errors="replace").strip()
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.read(lock, 200).decode(errors="replace").strip() or "another process"
+        held = False
+    except BlockingIOError:
+        held = True
+    except OSError:  # a file system without locks: what the file says is all there is
+        held = _may_live(holder)
+    if held:
         os.close(lock)
         raise UserError(
-            f"workdir {path} is in use by {holder}; wait for it to end or use another workdir"
-        ) from error
+            f"workdir {path} is in use by {holder or 'another process'}; wait for it to end, or "
+            f"use another workdir"
+        )
+    os.lseek(lock, 0, os.SEEK_SET)
     os.ftruncate(lock, 0)
     os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
     return lock
+
+
+def _may_live(holder: str) -> bool:
+    """Whether a process, as a lock file names it, may be alive; on another host nobody knows."""
+    words = holder.split()
+    if len(words) != 4 or not words[1].isdecimal():
+        return False
+    if words[3] != socket.gethostname():
+        return True
+    return pathlib.Path(f"/proc/{words[1]}").exists() or not pathlib.Path("/proc/self").exists()
 
 
 def _release(lock: int) -> None:
     """Lets the directory go, and says of it that nobody holds it."""
     os.ftruncate(lock, 0)
     os.close(lock)
+
+
+def _changes(stored: dict, now: dict) -> list[dict]:
+    """The settings that a run was taken up again with, oldest first; tells of those of now."""
+    then = stored["config"]
+    changed = {
+        name: [then[name], value]
+        for name, value in now.items()
+        if name != "workdir" and name in then and then[name] != value
+    }
+    before = stored.get("changes")
+    before = before[-99:] if isinstance(before, list) else []
+    if not changed:
+        return before
+    said = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changed.items())
+    print(f"settings changed: {said}", flush=True)
+    return [*before, changed]
 
 
 def _check_same(stored: dict, record: dict, fixed: list[str], path: pathlib.Path) -> None:

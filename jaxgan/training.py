@@ -4,18 +4,35 @@ import contextlib
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxgan import checkpoint, cli, images, loop, parallel, rundir, scoring, steps
+from jaxgan import (
+    checkpoint,
+    cli,
+    images,
+    loop,
+    parallel,
+    rundir,
+    saver,
+    scoring,
+    steps,
+    watchdog,
+)
 from jaxgan.data import pipeline
 from jaxgan.data.registry import Source
 from jaxgan.experiment import RunConfig
 from jaxgan.state import GANState, StepFn
 from jaxgan.types import Key, UserError
+
+
+class OutOfMemory(UserError):
+    """What was asked for does not fit the devices."""
+
+    exit_code = 1
 
 
 def train(
@@ -88,9 +105,12 @@ def train(
             return state
         begun = "resuming after" if start else "starting at"
         print(f"{begun} step {start} in {folder.path}", flush=True)
+        run.check_space(state)
         if scorer:
             scorer.prepare()
-        state = run.to_the_end(_compiled(step, config, mesh), state)
+        with _out_of_memory_in_one_line(config, mesh):
+            state = run.to_the_end(_compiled(step, config, mesh), state)
+        manager.wait_until_finished()
         print(
             f"finished: {folder.path} is at step {config.num_steps}; see its samples/", flush=True
         )
@@ -114,10 +134,20 @@ class _Run:
     sample_key: Key
 
     def last_good(self) -> GANState:
-        """The newest checkpoint, or where there is none a fresh state."""
-        self.manager.wait_until_finished()
+        """The newest checkpoint, or where there never was one a fresh state."""
+        failed = self.manager.failure(wait=True)
+        if failed:
+            print(f"warning: {failed}", flush=True)
+        step = checkpoint.good_step(self.manager, strict=self.config.strict_restore)
         state = self.fresh()
-        return _restore(self.manager, state) if checkpoint.finished_steps(self.manager) else state
+        return state if step is None else _restore(self.manager, state, step)
+
+    def check_space(self, state: GANState) -> None:
+        """Refuses to begin where the disk will be full before the first old checkpoint goes."""
+        config, saved = self.config, len(checkpoint.finished_steps(self.manager))
+        most = checkpoint.MAX_TO_KEEP + bool(self.scorer) + 1  # old ones go after the new one
+        to_come = -(-(config.num_steps - int(state.step)) // config.save_every)
+        checkpoint.check_space(self.manager, state, more=max(1, min(most - saved, to_come)))
 
     def to_the_end(self, step: StepFn, state: GANState) -> GANState:
         """Trains to the last step, rolling back where a player diverges and that is wanted."""
@@ -134,7 +164,7 @@ class _Run:
         """Trains from a state to the last step; a signal saves and exits."""
         config, start = self.config, int(state.step)
         self.folder.start_logs(start)
-        guard = loop.Guard()
+        guard, newest = loop.Guard(), loop.Newest()
         log = loop.Log(
             self.folder.log,
             every=config.log_every,
@@ -143,14 +173,17 @@ class _Run:
             batch_size=config.batch_size,
         )
         try:
-            with contextlib.closing(_batches(self.source, config, start, self.mesh)) as batches:
+            with (
+                contextlib.closing(_batches(self.source, config, start, self.mesh)) as batches,
+                watchdog.Watchdog(limit=config.data_timeout) as dog,
+            ):
                 return loop.fit(
                     step,
                     state,
-                    batches,
+                    dog.over(batches),
                     key=self.train_key,
                     num_steps=config.num_steps,
-                    hooks=self._hooks(guard, log),
+                    hooks=[newest, *self._hooks(guard, log)],
                     steps_per_call=config.steps_per_call,
                 )
         except loop.Interrupted as stop:
@@ -161,8 +194,27 @@ class _Run:
             step_now = int(stop.state.step)
             print(f"{stop}: saved step {step_now}; the same command resumes", flush=True)
             raise SystemExit(128 + stop.signum) from None
+        except UserError:
+            raise  # nothing to save, or nothing more
+        except Exception:
+            self._save_whole(newest.take(), guard)
+            raise
         finally:
             log.close()
+
+    def _save_whole(self, state: GANState | None, guard: loop.Guard) -> None:
+        """Saves the state of the last whole step, where something after it has failed."""
+        if state is None or jax.process_count() > 1:  # the other processes would not join in
+            return
+        try:
+            guard.flush()
+            checkpoint.save(self.manager, state)
+            self.manager.wait_until_finished()
+        except Exception as error:  # not the one to tell: that which came first is raised
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            print(f"warning: the last step is not saved: {reason}", flush=True)
+        else:
+            print(f"saved step {int(state.step)} before the error that follows", flush=True)
 
     def _hooks(self, guard: loop.Guard, log: loop.Log) -> list[loop.Hook]:
         """What happens after each step, in this order."""
@@ -187,7 +239,14 @@ class _Run:
             log,
             at(config.sample_every, last, save_samples),
             *([at(config.eval_every, last, score)] if self.scorer else []),
-            loop.save_every(config.save_every, last, self.manager, flush),
+            loop.save_every(
+                config.save_every,
+                last,
+                self.manager,
+                flush,
+                asked=self.interrupts.save_asked,
+                stop=config.on_failed_save == "stop",
+            ),
             self.interrupts,
         ]
 
@@ -200,7 +259,12 @@ class _Run:
         log.insert(step, values, f"step {step}/{config.num_steps}  {name} {values[name]:.4f}")
         saved = [*checkpoint.finished_steps(self.manager), step]
         if _best(config, self.folder.path)(saved) == step:
-            checkpoint.save(self.manager, state)
+            try:
+                checkpoint.save(self.manager, state)
+            except saver.SaveFailed as failed:
+                if config.on_failed_save == "stop":
+                    raise
+                print(f"warning: {failed}; training goes on", flush=True)
 
 
 def _guarded(
@@ -213,16 +277,32 @@ def _guarded(
     return lambda key: steps.init_guard(init(key)), wrap(step)
 
 
-def _restore(manager: Any, fresh: GANState) -> GANState:
-    """The newest checkpoint, also of a run that began with or without the counts of the guard."""
+@contextlib.contextmanager
+def _out_of_memory_in_one_line(config: RunConfig, mesh: parallel.Mesh) -> Iterator[None]:
+    """Says which setting to change where memory does not suffice, in place of XLA's report."""
     try:
-        return checkpoint.restore(manager, fresh)
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        kind = jax.devices()[0].device_kind
+        raise OutOfMemory(
+            f"out of memory: --batch_size={config.batch_size} over {mesh.size} x {kind} does not "
+            "fit; use a smaller --batch_size in another workdir, --compute_dtype=bfloat16, or more "
+            "devices. What was saved is whole"
+        ) from error
+
+
+def _restore(manager: Any, fresh: GANState, number: int) -> GANState:
+    """A checkpoint, also of a run that began with or without the counts of the guard."""
+    try:
+        return checkpoint.restore(manager, fresh, step=number)
     except UserError:
         extra = dict(fresh.extra)
         counts = extra.pop(steps.GUARD, None)
         other = fresh.replace(extra=extra) if counts else steps.init_guard(fresh)
         try:
-            state = checkpoint.restore(manager, other)
+            state = checkpoint.restore(manager, other, step=number)
         except UserError:
             state = None
         if state is None:

@@ -7,6 +7,7 @@ streams and exit code.
 import atexit
 import functools
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -29,6 +30,7 @@ for line in sys.stdin:
         sys.argv = [request["module"], *request["argv"]]
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
         sys.exit(0)
+    print(child, flush=True)
     _, status = os.waitpid(child, 0)
     print(os.waitstatus_to_exitcode(status), flush=True)
 """
@@ -45,6 +47,7 @@ def _server():
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", SERVER],
         cwd=ROOT,
+        env={**os.environ, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -60,14 +63,19 @@ def _server():
     return process
 
 
-def run(module, *argv, cwd=ROOT) -> Result:
-    """Runs `python -m module *argv` to its end."""
+def run(module, *argv, cwd=ROOT, meanwhile=None) -> Result:
+    """Runs `python -m module *argv` to its end; meanwhile is given its number and its stdout."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = f"{folder}/out", f"{folder}/err"
+        for path in (out, err):  # they may be read before the child has begun, or if it never does
+            pathlib.Path(path).touch()
         request = {"module": module, "argv": argv, "out": out, "err": err, "cwd": str(cwd)}
         server = _server()
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()
+        child = server.stdout.readline()
+        if child and meanwhile:
+            meanwhile(int(child), pathlib.Path(out))
         answer = server.stdout.readline()
         assert answer, f"the server of command lines ended with code {server.poll()}"
         return Result(int(answer), pathlib.Path(out).read_text(), pathlib.Path(err).read_text())

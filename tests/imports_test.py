@@ -10,14 +10,15 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {"types"},
     {"latents", "images", "ema", "penalties", "regularizers", "losses", "augment", "nets", "data"},
-    {"state", "metrics"},
-    {"steps", "parallel", "checkpoint"},
+    {"state", "metrics", "manifest", "watchdog"},
+    {"steps", "parallel", "checkpoint", "saver"},
     {"sample", "loop", "cli", "rundir", "scoring", "experiment", "training"},
     {"experiments"},
 ]
 # Within a layer: only these, so that the order between them is a decision too.
 SIDEWAYS = {
     ("data", "images"),
+    ("checkpoint", "saver"),
     ("loop", "sample"),
     ("rundir", "cli"),
     ("experiment", "cli"),

@@ -195,7 +195,7 @@ def test_a_state_that_fails_the_check_is_not_saved(tmp_path):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_training_after_the_step_under_way(signum, capsys):
+def test_a_signal_stops_training_after_the_step_under_way(signum, capfd):
     before = signal.getsignal(signum)
 
     def send(step, now, metrics):
@@ -207,7 +207,7 @@ def test_a_signal_stops_training_after_the_step_under_way(signum, capsys):
             _fit(9, hooks=[send, interrupts])
     assert caught.value.signum == signum and int(caught.value.state.step) == 3
     assert signal.getsignal(signum) is before
-    assert capsys.readouterr().err.count("saving after this step") == 1
+    assert capfd.readouterr().err.count("saving after this step") == 1
 
 
 def test_the_second_signal_ends_the_process_at_once(monkeypatch):

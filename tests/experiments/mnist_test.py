@@ -1,14 +1,8 @@
-"""The MNIST experiment: every way of updating, bad data, and real processes that are killed."""
+"""The MNIST experiment: every way of updating, and bad data."""
 
 import gzip
-import json
 import os
-import random
-import signal
 import struct
-import subprocess
-import sys
-import threading
 
 import jax
 import numpy as np
@@ -17,141 +11,6 @@ import pytest
 from experiments import mnist
 from jaxgan.types import UserError
 from tests import command, runs, tiny
-
-NUM_STEPS = 60
-SETTINGS = {"num_steps": NUM_STEPS, "log_every": 1, "save_every": 4, "sample_every": 20}
-
-
-def _start(workdir, **settings):
-    """Starts a real process."""
-    argv = runs.flags(workdir, **{**SETTINGS, **settings})
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.mnist", *argv],
-        cwd=command.ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def _finish(process):
-    """(exit code, stdout, stderr) of a process that is left alone."""
-    out, err = process.communicate(timeout=240)
-    return process.returncode, out, err
-
-
-def _until_step(process, step):
-    """Reads what a process prints up to a step; returns that."""
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith(f"step {step}/"):
-            return "".join(lines)
-    raise AssertionError(f"ended before step {step}: {''.join(lines)}{process.stderr.read()}")
-
-
-def _kill_after(process, step, delay, signum):
-    """Sends a signal so many seconds after a step was printed; returns as `_finish`."""
-    seen = _until_step(process, step)
-    timer = threading.Timer(delay, process.send_signal, (signum,))
-    timer.start()
-    code, out, err = _finish(process)
-    timer.join()
-    return code, seen + out, err
-
-
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory):
-    """A process that nothing stopped."""
-    workdir = tmp_path_factory.mktemp("straight") / "run"
-    code, out, err = _finish(_start(workdir))
-    assert code == 0, err
-    return workdir, out
-
-
-@pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    """The same run, killed, terminated, interrupted and started again; what each process said."""
-    workdir = tmp_path_factory.mktemp("killed") / "run"
-    moment = random.random() * 0.2  # seconds: somewhere in steps, saves and samples
-    story = {"moment": moment, "workdir": workdir}
-    story["kill"] = _kill_after(_start(workdir), 6, moment, signal.SIGKILL)
-    story["saved by kill"] = runs.steps_saved(workdir)
-    saved = max(story["saved by kill"], default=0)
-    story["term"] = _kill_after(_start(workdir), saved + 1, 0.0, signal.SIGTERM)
-    story["saved by term"] = runs.steps_saved(workdir)
-    saved = max(story["saved by term"], default=0)
-    story["int"] = _kill_after(_start(workdir), saved + 1, 0.0, signal.SIGINT)
-    story["saved by int"] = runs.steps_saved(workdir)
-    story["end"] = _finish(_start(workdir))
-    return story
-
-
-def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(straight, killed):
-    assert killed["kill"][0] == -signal.SIGKILL
-    assert killed["end"][0] == 0, killed["end"]
-    different = runs.different(killed["workdir"], straight[0], NUM_STEPS)
-    assert different == [], f"killed {killed['moment']} s after step 6"
-
-
-def test_every_step_is_logged_once_whatever_was_killed(straight, killed):
-    assert runs.steps_logged(straight[0]) == list(range(1, NUM_STEPS + 1))
-    assert runs.steps_logged(killed["workdir"]) == list(range(1, NUM_STEPS + 1))
-    lines = [(folder / "metrics.jsonl").read_text() for folder in (straight[0], killed["workdir"])]
-    logs = [[json.loads(line) for line in text.splitlines()] for text in lines]
-    for ours, theirs in zip(*logs, strict=True):
-        for log in (ours, theirs):
-            log.pop("images_per_second", None)
-        assert ours == theirs
-
-
-def test_a_killed_run_goes_on_from_a_step_it_had_saved(killed):
-    resumed = killed["term"][1].splitlines()[0]
-    saved = max(killed["saved by kill"], default=0)
-    verb = "resuming after" if saved else "starting at"
-    assert resumed.startswith(f"{verb} step {saved} in "), killed["moment"]
-
-
-def test_sigterm_saves_says_so_and_exits_143(killed):
-    code, out, err = killed["term"]
-    assert code == 143, err
-    last = out.splitlines()[-1]
-    assert last.startswith("SIGTERM: saved step ") and last.endswith("the same command resumes")
-    assert int(last.split()[3].strip(";")) == killed["saved by term"][-1]
-    assert err.count("saving after this step") == 1 and "Traceback" not in err, err
-
-
-def test_ctrl_c_saves_says_so_and_exits_130(killed):
-    code, out, err = killed["int"]
-    assert code == 130, err
-    assert f"SIGINT: saved step {killed['saved by int'][-1]};" in out.splitlines()[-1]
-    assert killed["saved by int"][-1] > killed["saved by term"][-1]
-    assert err.count("saving after this step") == 1 and "Traceback" not in err, err
-
-
-def test_a_finished_run_says_so_and_exits_0(straight):
-    before = command.tree(straight[0] / "checkpoints")
-    result = command.run("experiments.mnist", *runs.flags(straight[0], **SETTINGS))
-    assert result.code == 0 and result.err == "", result
-    assert result.out.startswith(f"finished: {straight[0]} is at step {NUM_STEPS}")
-    assert command.tree(straight[0] / "checkpoints") == before
-
-
-@pytest.mark.slow  # twenty processes, four seconds each
-def test_twenty_kills_at_random_moments_change_nothing(straight, tmp_path):
-    workdir, seed = tmp_path / "run", random.randrange(10**6)
-    moments = random.Random(seed)
-    for _ in range(20):
-        process = _start(workdir)
-        try:
-            process.communicate(timeout=2.0 + 4.0 * moments.random())
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-    code, _, err = _finish(_start(workdir))
-    assert code == 0, (seed, err)
-    assert runs.different(workdir, straight[0], NUM_STEPS) == [], seed
-    assert runs.steps_logged(workdir) == list(range(1, NUM_STEPS + 1)), seed
 
 
 @pytest.mark.parametrize("update", ["simultaneous", "alternating", "fresh"])

@@ -1,0 +1,57 @@
+"""A run of `training.train` whose step computes next to nothing: for what happens around steps.
+
+As a process: `python -m tests.faults.small WORKDIR '{"num_steps": 9}'`.
+"""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxgan import data, training
+from jaxgan.state import GANState, init_player, init_state
+from tests import runs
+
+
+def state(scale=1.0, step=0) -> GANState:
+    """A state whose every leaf is known: the n-th holds n, n + 1/8, ..., times a scale."""
+    params = {"dense": {"kernel": jnp.zeros((3, 2)), "bias": jnp.zeros(2)}}
+    variables = {"params": params, "batch_stats": {"norm": {"mean": jnp.zeros(2)}}}
+    gen, disc = (init_player(v, optax.adam(1e-3)) for v in (variables, {"params": params}))
+    seen = {"count": jnp.int32(0), "any": jnp.array([False])}
+    fresh = init_state(gen, disc, half=jnp.zeros(5, jnp.bfloat16), seen=seen)
+    leaves, structure = jax.tree.flatten(fresh)
+    leaves = [
+        jnp.asarray(scale * (n + np.arange(leaf.size).reshape(leaf.shape) / 8), leaf.dtype)
+        for n, leaf in enumerate(leaves)
+    ]
+    return structure.unflatten(leaves).replace(step=jnp.int32(step))
+
+
+def advance(key, now, batch):
+    """A step in the size of which randomness and the batch can be seen."""
+    noise = jax.random.normal(jax.random.fold_in(key, now.step)) + batch["image"].mean()
+    gen = now.gen.replace(params=jax.tree.map(lambda w: w + noise, now.gen.params))
+    return now.replace(step=now.step + 1, gen=gen), {"gen/loss": noise}
+
+
+def train(workdir, *, at=None, step=advance, **settings) -> GANState | None:
+    """Trains six steps, saving every second one; `at[n]` is called after step n, before saving."""
+    settings = {"num_steps": 6, "save_every": 2, "log_every": 1, "sample_every": 1, **settings}
+    config = runs.config(workdir, **settings)
+    source = data.load("arrays", data_dir=config.data_dir, image_size=8, channels=1)
+
+    def samples(now, key, num):
+        (at or {}).get(int(now.step), lambda: None)()
+        return np.zeros((num, 8, 8, 1), np.float32)
+
+    return training.train(
+        config, source=source, init=lambda key: state(), step=step, samples=samples
+    )
+
+
+if __name__ == "__main__":
+    train(sys.argv[1], **json.loads(sys.argv[2]))
