@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxgan import processes
 from jaxgan.state import GANState
 from jaxgan.types import PyTree, UserError
 
@@ -38,7 +39,7 @@ def manager(
       Orbax's manager: close it, or use it as a context manager, so that the last save finishes.
     """
     directory = pathlib.Path(directory).resolve()
-    _move_strangers(directory)
+    processes.from_main(lambda: _move_strangers(directory))
     options = ocp.CheckpointManagerOptions(
         preservation_policy=_NewestAndBest(max_to_keep, best or (lambda steps: None)),
         cleanup_tmp_directories=True,
@@ -70,7 +71,7 @@ def save(manager: ocp.CheckpointManager, state: GANState) -> None:
     """
     step = int(state.step)
     manager.wait_until_finished()
-    if step in finished_steps(manager):
+    if processes.from_main(lambda: step in finished_steps(manager)):
         return
     args = {name: ocp.args.PyTreeSave(item) for name, item in _items(state).items()}
     manager.save(step, args=ocp.args.Composite(**args), force=True)
@@ -103,7 +104,9 @@ def restore(manager: ocp.CheckpointManager, state: GANState) -> GANState:
       FileNotFoundError: there is no finished step.
       UserError: what was saved has another structure, shape or dtype; the message names leaves.
     """
-    folder = _newest(pathlib.Path(manager.directory))
+    folder = pathlib.Path(
+        processes.from_main(lambda: str(_newest(pathlib.Path(manager.directory))))
+    )
     wanted = _items(state)
     with _reader() as reader:
         stored = reader.metadata(folder).item_metadata

@@ -27,6 +27,7 @@ class Diverged(UserError):
     """A player, or its loss, is no longer finite."""
 
     exit_code = 1
+    everywhere = True  # the numbers are the same in all processes
 
 
 class Interrupted(Exception):
@@ -142,6 +143,7 @@ class Log:
         start: int,
         num_steps: int,
         batch_size: int,
+        show: bool = True,
     ):
         """Begins to count time.
 
@@ -151,14 +153,16 @@ class Log:
           start: the step training goes on from.
           num_steps: the step it ends at.
           batch_size: images a step, over all devices.
+          show: tells the person watching too.
         """
+        self._shown = show
         self._write, self._every, self._batch_size = write, every, batch_size
         self._last, self._num_steps = start, num_steps
         self._time = 0.0  # set after the first step, so that rates leave its compilation out
         self._pending: tuple[int, Metrics] | None = None
         self._alarmed = 0  # lines in a row
         self._bar = None
-        if sys.stderr.isatty():
+        if show and sys.stderr.isatty():
             self._bar = tqdm.tqdm(total=num_steps, initial=start, unit="step", dynamic_ncols=True)
 
     def __call__(self, step: int, state: GANState, metrics: Metrics) -> None:
@@ -224,13 +228,15 @@ class Log:
     def _say(self, text: str) -> None:
         if self._bar is not None:
             self._bar.write(text)
-        else:
+        elif self._shown:
             print(text, flush=True)
 
     def _show(self, step: int, values: Mapping[str, float], rate: float) -> None:
         losses = {name: f"{v:.3f}" for name, v in values.items() if name.endswith("/loss")}
         if self._bar is not None:
             self._bar.set_postfix({**losses, "images/s": f"{rate:.0f}"}, refresh=False)
+            return
+        if not self._shown:
             return
         words = [f"step {step}/{self._num_steps}", *(f"{k} {v}" for k, v in losses.items())]
         if np.isfinite(rate):
@@ -289,9 +295,14 @@ class Interrupts:
     A context manager that is also a hook; the handlers before it come back when it ends.
     """
 
-    def __init__(self):
-        """Has seen no signal yet."""
-        self.signum = 0
+    def __init__(self, agree: Callable[[int], int] = lambda signum: signum):
+        """Has seen no signal yet.
+
+        Args:
+          agree: makes one signal of those that several processes have seen, as `parallel.Vote`
+            does; the one seen here by default.
+        """
+        self.signum, self._agree = 0, agree
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -308,8 +319,9 @@ class Interrupts:
     def __call__(self, step: int, state: GANState, metrics: Metrics) -> None:
         """Raises `Interrupted` if a signal has come."""
         del step, metrics
-        if self.signum:
-            raise Interrupted(self.signum, state)
+        signum = self._agree(self.signum)
+        if signum:
+            raise Interrupted(signum, state)
 
     def _receive(self, signum: int, frame: object) -> None:
         del frame

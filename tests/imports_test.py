@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {"types"},
     {"latents", "images", "ema", "penalties", "regularizers", "losses", "augment", "nets", "data"},
-    {"state", "metrics"},
+    {"state", "metrics", "processes"},
     {"steps", "parallel", "checkpoint"},
     {"sample", "loop", "cli", "rundir", "scoring", "experiment", "training"},
     {"experiments"},
