@@ -54,6 +54,8 @@ def train(
     """
     mesh = parallel.make_mesh()
     parallel.check_batch_size(config.batch_size, mesh.size)
+    if config.parallel == "pmap" and processes.several():
+        raise UserError("--parallel=pmap spreads over one process only; use --parallel=jit")
     init_key, train_key, sample_key = jax.random.split(jax.random.key(config.seed), 3)
     init, step = _guarded(config, init, step)
     step = steps.on_batch(pipeline.prepare, step)

@@ -101,14 +101,14 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def start(workdir, *, each=({}, {}), environ=({}, {}), limit=90, **settings) -> list[Process]:
+def start(workdir, *, each=({}, {}), environ=({}, {}), limit=280, **settings) -> list[Process]:
     """Starts a tiny run in as many processes as `each` has settings for."""
     address = f"127.0.0.1:{free_port()}"
     shared = {
         "cpu_devices": 4,
         "coordinator_address": address,
         "num_processes": len(each),
-        "peer_timeout": 5,
+        "peer_timeout": 20,
         "log_every": 1,
         **settings,
     }
@@ -124,7 +124,7 @@ def start(workdir, *, each=({}, {}), environ=({}, {}), limit=90, **settings) -> 
     ]
 
 
-def wait_for_step(workdir, step, processes, *, limit=60):
+def wait_for_step(workdir, step, processes, *, limit=240):
     """Waits until a step is in the log."""
     deadline = time.monotonic() + limit
     log = workdir / "metrics.jsonl"
