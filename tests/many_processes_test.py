@@ -5,6 +5,8 @@ of time are there to end what hangs, not to measure.
 """
 
 import os
+import pathlib
+import shutil
 import signal
 import time
 
@@ -40,30 +42,34 @@ def _largest_difference(workdir, other, step):
     return max(np.abs(np.float64(ours[name]) - theirs[name]).max() for name in ours)
 
 
-def test_two_processes_train_as_one_and_one_of_them_talks(tmp_path):
-    # 40 images in batches of 16: the third batch takes up a second epoch.
-    two = _start(tmp_path / "two", num_steps=4)
-    _by_eight(tmp_path / "one", num_steps=4)
-    assert [process.wait() for process in two] == [0, 0], [process.told() for process in two]
-    assert _largest_difference(tmp_path / "two", tmp_path / "one", 4) < 1e-6
-    np.testing.assert_allclose(_losses(tmp_path / "two"), _losses(tmp_path / "one"), rtol=1e-5)
-    assert "with 2 processes of 4 devices" in two[0].told()[0]
-    assert two[1].told() == []
-    assert runs.steps_logged(tmp_path / "two") == [1, 2, 3, 4]
-    pictures = [(tmp_path / name / "samples").glob("*") for name in ("one", "two")]
-    assert [[path.name for path in found] for found in pictures] == [["step_00000004.png"]] * 2
-
-
-def test_a_signal_to_one_saves_a_step_of_all_and_a_killed_one_ends_the_other(tmp_path):
-    run, settings = tmp_path / "run", {"num_steps": 400}
-    two = _start(run, **settings)
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run of two processes that a signal to the second has ended: (directory, step, both)."""
+    run = tmp_path_factory.mktemp("stopped") / "run"
+    two = _start(run, num_steps=400)
     pairs.wait_for_step(run, 2, two)
     two[1].send(signal.SIGTERM)
     assert [process.wait() for process in two] == [143, 143], [p.told() for p in two]
     (saved,) = runs.steps_saved(run)
-    assert f"SIGTERM: saved step {saved}; the same command resumes" in two[0].told()
+    return run, saved, two
 
-    two = _start(run, **settings)
+
+def test_two_processes_train_as_one_and_one_of_them_talks(stopped, tmp_path):
+    # 40 images in batches of 16: the third batch takes up a second epoch.
+    run, saved, two = stopped
+    _by_eight(tmp_path / "one", num_steps=saved)
+    assert _largest_difference(run, tmp_path / "one", saved) < 1e-6
+    np.testing.assert_allclose(_losses(run), _losses(tmp_path / "one"), rtol=1e-5)
+    assert runs.steps_logged(run) == list(range(1, saved + 1))
+    assert "with 2 processes of 4 devices" in two[0].told()[0]
+    assert f"SIGTERM: saved step {saved}; the same command resumes" in two[0].told()
+    assert two[1].told() == ["SIGTERM: saving after this step; again to exit at once"]
+
+
+def test_a_killed_process_ends_the_other_and_the_run_goes_on_without_them(stopped, tmp_path):
+    run, saved, _ = stopped
+    run = pathlib.Path(shutil.copytree(run, tmp_path / "run"))
+    two = _start(run, num_steps=400)
     pairs.wait_for_step(run, saved + 1, two)
     two[1].send(signal.SIGKILL)
     killed = time.monotonic()
