@@ -28,6 +28,7 @@ from jaxgan import (
     images,
     latents,
     penalties,
+    processes,
     sample,
     scoring,
     state,
@@ -152,8 +153,9 @@ def run(config: Config) -> dict[str, Any] | None:
         "num_samples": _num_scored(config),
         "classifier": record["sha256"],
     }
-    modes.save_results(pathlib.Path(config.workdir).expanduser() / "results.json", results)
-    print(modes.table_row(results), flush=True)
+    if processes.is_main():
+        modes.save_results(pathlib.Path(config.workdir).expanduser() / "results.json", results)
+        print(modes.table_row(results), flush=True)
     return results
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxgan import manifest, saver
+from jaxgan import manifest, processes, saver
 from jaxgan.manifest import Damaged
 from jaxgan.saver import Manager
 from jaxgan.state import GANState
@@ -79,7 +79,8 @@ def check_space(manager: Manager, state: GANState, *, more: int) -> None:
     Raises:
       UserError: there is not enough space; the message says how much there is.
     """
-    needed, free = more * saver.size(_items(state)), saver.free_bytes(manager.directory)
+    needed = more * saver.size(_items(state))
+    free = processes.from_main(lambda: saver.free_bytes(manager.directory))
     if free < needed:
         raise UserError(
             f"no space in {manager.directory}: {more} checkpoints need {saver.megabytes(needed)}, "
@@ -113,20 +114,7 @@ def good_step(manager: Manager, *, strict: bool = False) -> int | None:
     Raises:
       UserError: all are damaged, or `strict` and the newest is; the message says how.
     """
-    good, bad = _newest_good(manager.directory, saver.ITEMS)
-    if strict and bad:
-        step, problem = next(iter(bad.items()))
-        raise UserError(
-            f"checkpoint {manager.directory / str(step)} is not good: {problem}; put it right, or "
-            "leave out --strict_restore to go on from the one before it"
-        )
-    if good is None:
-        _check_nothing_is_lost(manager.directory, bad)
-    for step, problem in bad.items() if jax.process_index() == 0 else ():
-        word = "damaged" if step in finished_steps(manager) else "unfinished"
-        place = manager.set_aside(step, word)
-        print(f"warning: checkpoint {step} is {word}: {problem}; now {place}", flush=True)
-    return good
+    return processes.from_main(lambda: _good_step(manager, strict))
 
 
 def restore(manager: Manager, state: GANState, *, step: int | None = None) -> GANState:
@@ -201,6 +189,24 @@ def _items(state: GANState) -> dict[str, PyTree]:
     """What a checkpoint holds, by item."""
     rest = {name: getattr(state, name) for name in ("step", "gen", "disc", "extra")}
     return {"state": rest, "gen_ema": state.gen_ema}
+
+
+def _good_step(manager: Manager, strict: bool) -> int | None:
+    """The newest good step, as the process finds it that sets aside the others."""
+    good, bad = _newest_good(manager.directory, saver.ITEMS)
+    if strict and bad:
+        step, problem = next(iter(bad.items()))
+        raise UserError(
+            f"checkpoint {manager.directory / str(step)} is not good: {problem}; put it right, or "
+            "leave out --strict_restore to go on from the one before it"
+        )
+    if good is None:
+        _check_nothing_is_lost(manager.directory, bad)
+    for step, problem in bad.items():
+        word = "damaged" if step in finished_steps(manager) else "unfinished"
+        place = manager.set_aside(step, word)
+        print(f"warning: checkpoint {step} is {word}: {problem}; now {place}", flush=True)
+    return good
 
 
 def _newest_good(

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from absl import app, flags, logging
 
-from jaxgan import types
+from jaxgan import processes, types
 from jaxgan.types import UserError
 
 C = TypeVar("C")
@@ -95,7 +95,8 @@ def main(config_type: type[C], run: Callable[[C], Any]) -> None:
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
         config = config_type(**{name: flags.FLAGS[name].value for name in names})
-        run(config)
+        with processes.together():
+            run(config)
 
     def one_line_for_mistakes(argv: list[str]) -> None:
         _or_one_line(lambda: with_config(argv))

@@ -7,7 +7,7 @@ import pathlib
 import re
 from typing import Any, NamedTuple
 
-from jaxgan import checkpoint, cli, parallel, rundir, scoring
+from jaxgan import checkpoint, cli, parallel, processes, rundir, scoring
 from jaxgan.metrics import evaluate, reference
 from jaxgan.types import PyTree, UserError
 
@@ -37,9 +37,31 @@ class RunConfig:
         changeable=True,
     )
     cpu_devices: int = cli.field(
-        0, "Fake CPU devices to train on, for trying; 0 uses the real ones.", minimum=0,
+        0, "Fake CPU devices of a process, for trying; 0 uses the real ones.", minimum=0,
         changeable=True,
     )  # fmt: skip
+    shard_params: bool = cli.field(
+        False,
+        "Splits parameters, optimiser state and moving average over the devices: less memory.",
+        changeable=True,
+    )
+    coordinator_address: str = cli.field(
+        "",
+        "HOST:PORT of process 0, in a run of several processes; not needed on SLURM and TPU pods.",
+        changeable=True,
+    )
+    num_processes: int = cli.field(
+        0, "Processes of the run; 1 on a cluster for a run by itself.", minimum=0, changeable=True
+    )
+    process_id: int = cli.field(
+        -1, "Which of the processes this is, from 0.", minimum=-1, changeable=True
+    )
+    peer_timeout: int = cli.field(
+        60,
+        "Seconds without a sign of life after which another process is lost, and this one ends.",
+        minimum=5,
+        changeable=True,
+    )
     log_every: int = cli.field(50, "Steps between logged metrics.", minimum=1, changeable=True)
     sample_every: int = cli.field(500, "Steps between sample grids.", minimum=1, changeable=True)
     num_samples: int = cli.field(100, "Images in a sample grid.", minimum=1, changeable=True)
@@ -119,6 +141,9 @@ class RunConfig:
     def __post_init__(self):
         """Checks every field, and that launches end where something is due."""
         cli.check(self)
+        processes.check(self.coordinator_address, self.num_processes, self.process_id)
+        if self.shard_params and self.parallel == "pmap":
+            raise UserError("--shard_params needs --parallel=jit; pmap keeps all on each device")
         if self.eval_every and self.eval_features == "inception" and not self.eval_weights:
             raise UserError("--eval_features=inception needs --eval_weights=FILE, its weights")
         for name in ("num_steps", "log_every", "sample_every", "save_every", "eval_every"):
@@ -141,8 +166,14 @@ def initialize(config: RunConfig) -> None:
       config: its flags.
 
     Raises:
-      UserError: the devices asked for cannot be made.
+      UserError: the devices asked for cannot be made, or the other processes not be reached.
     """
+    processes.start(
+        coordinator_address=config.coordinator_address,
+        num_processes=config.num_processes,
+        process_id=config.process_id,
+        peer_timeout=config.peer_timeout,
+    )
     parallel.initialize(
         cpu_devices=config.cpu_devices,
         compilation_cache=config.compilation_cache,

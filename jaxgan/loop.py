@@ -27,6 +27,7 @@ class Diverged(UserError):
     """A player, or its loss, is no longer finite."""
 
     exit_code = 1
+    everywhere = True  # the numbers are the same in all processes
 
 
 class Interrupted(Exception):
@@ -142,6 +143,7 @@ class Log:
         start: int,
         num_steps: int,
         batch_size: int,
+        show: bool = True,
     ):
         """Begins to count time.
 
@@ -151,14 +153,16 @@ class Log:
           start: the step training goes on from.
           num_steps: the step it ends at.
           batch_size: images a step, over all devices.
+          show: tells the person watching too.
         """
+        self._shown = show
         self._write, self._every, self._batch_size = write, every, batch_size
         self._last, self._num_steps = start, num_steps
         self._time = 0.0  # set after the first step, so that rates leave its compilation out
         self._pending: tuple[int, Metrics] | None = None
         self._alarmed = 0  # lines in a row
         self._bar = None
-        if sys.stderr.isatty():
+        if show and sys.stderr.isatty():
             self._bar = tqdm.tqdm(total=num_steps, initial=start, unit="step", dynamic_ncols=True)
 
     def __call__(self, step: int, state: GANState, metrics: Metrics) -> None:
@@ -224,13 +228,15 @@ class Log:
     def _say(self, text: str) -> None:
         if self._bar is not None:
             self._bar.write(text)
-        else:
+        elif self._shown:
             print(text, flush=True)
 
     def _show(self, step: int, values: Mapping[str, float], rate: float) -> None:
         losses = {name: f"{v:.3f}" for name, v in values.items() if name.endswith("/loss")}
         if self._bar is not None:
             self._bar.set_postfix({**losses, "images/s": f"{rate:.0f}"}, refresh=False)
+            return
+        if not self._shown:
             return
         words = [f"step {step}/{self._num_steps}", *(f"{k} {v}" for k, v in losses.items())]
         if np.isfinite(rate):
@@ -343,7 +349,7 @@ class Interrupts:
 
         Args:
           agree: the signal this process has seen, 0 for none -> the one that all processes act on
-            after this step; called at every step by every process.
+            after this step, as `parallel.Vote` finds it; called at every step by every process.
         """
         self.signum = 0
         self._agree = agree

@@ -31,7 +31,15 @@ OURS = ("run.flags", "metrics.jsonl", "tensorboard", "samples", "checkpoints")
 class RunDir:
     """A run directory, held by this process until `close`; use it as a context manager."""
 
-    def __init__(self, path: str | os.PathLike, config: Any, *, experiment: str, data: Mapping):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        config: Any,
+        *,
+        experiment: str,
+        data: Mapping,
+        main: bool = True,
+    ):
         """Takes the directory, making it where there is none.
 
         Args:
@@ -39,19 +47,23 @@ class RunDir:
           config: dataclass with fields from `cli.field`.
           experiment: module that the config belongs to ("experiments.mnist").
           data: what is to be remembered of the training data: "fingerprint", and more.
+          main: False in a process that leaves the directory to another: it writes nothing here.
 
         Raises:
           UserError: the path is no directory, cannot be written, is held by another process, or
             holds a run with other settings.
         """
         self.path = pathlib.Path(os.path.realpath(os.path.expanduser(path)))
+        self._events: SummaryWriter | None = None
+        self._main = main
+        if not main:
+            return
         self._lock = _take(self.path)
         try:
             self._record(config, experiment, data)
         except BaseException:
             _release(self._lock)
             raise
-        self._events: SummaryWriter | None = None
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -64,6 +76,8 @@ class RunDir:
         Args:
           step: the step that training goes on from.
         """
+        if not self._main:
+            return
         log = self.path / "metrics.jsonl"
         if log.exists():
             _replace(log, "".join(line for line in _lines(log) if json.loads(line)["step"] <= step))
@@ -81,6 +95,8 @@ class RunDir:
           values: numbers by name; those that are not finite ("not measured") are left out. Text,
             which says how they were measured, goes into the line only.
         """
+        if not self._main:
+            return
         values = {k: v for k, v in values.items() if isinstance(v, str) or np.isfinite(v)}
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
@@ -111,7 +127,8 @@ class RunDir:
         """Writes out the logs and lets the directory go."""
         if self._events is not None:
             self._events.close()
-        _release(self._lock)
+        if self._main:
+            _release(self._lock)
 
     def __enter__(self):
         return self

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxgan import manifest
+from jaxgan import manifest, processes
 from jaxgan.types import PyTree, UserError
 
 ITEMS = ("state", "gen_ema")
@@ -82,12 +82,12 @@ class Manager:
         failed = self.failure(wait=True)
         if failed:
             print(f"warning: {failed}", flush=True)
-        if step in finished(self.directory):
+        if processes.from_main(lambda: step in finished(self.directory)):
             return
         jax.block_until_ready(items)  # an error in computing them is not one in saving them
         self._needed = size(items)
         with self._failure_of(step):
-            if free_bytes(self.directory) < self._needed:
+            if processes.from_main(lambda: free_bytes(self.directory)) < self._needed:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._saving = step
             args = {name: ocp.args.PyTreeSave(item) for name, item in items.items()}
@@ -165,7 +165,7 @@ class Manager:
             _remove_unfinished(self.directory)
             whole = finished(self.directory)
             strangers = [step for step in numbered(self.directory) if step not in whole]
-            for step in strangers if jax.process_index() == 0 else ():
+            for step in strangers if processes.is_main() else ():
                 place = self.set_aside(step, "unfinished")
                 print(f"warning: checkpoint {step} is unfinished; now {place}", flush=True)
             self._orbax = ocp.CheckpointManager(self.directory, options=self._options)
@@ -220,6 +220,8 @@ class Manager:
 
     def _describe(self) -> None:
         """Writes the manifest of the step being written; Orbax calls this before the rename."""
+        if not processes.is_main():
+            return
         (folder,) = _unfinished(self.directory, self._saving)
         manifest.write(folder)
 
@@ -315,7 +317,7 @@ def _unfinished(directory: pathlib.Path, step: int | None = None) -> list[pathli
 
 def _remove_unfinished(directory: pathlib.Path) -> list[pathlib.Path]:
     """Removes what Orbax has written of steps that will not be finished; returns what there was."""
-    folders = _unfinished(directory) if jax.process_index() == 0 else []
+    folders = _unfinished(directory) if processes.is_main() else []
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
     return folders

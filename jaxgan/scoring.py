@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import data, images, parallel
@@ -17,7 +16,9 @@ from jaxgan.metrics import evaluate, features, reference
 from jaxgan.state import GANState
 from jaxgan.types import Array, Key, UserError
 
-Samples = Callable[[GANState, Key, int], np.ndarray]  # -> [num, H, W, C] in [-1, 1]
+# -> [num, H, W, C] in [-1, 1]. One process calls it alone, with `gen_ema` for itself; the rest of
+# the state is for all processes together.
+Samples = Callable[[GANState, Key, int], np.ndarray]
 PROTOCOL = "eval/protocol"  # says in a line of the log how its numbers were measured
 
 
@@ -143,17 +144,14 @@ def choose_step(
 
 
 def spread() -> Callable[[Any], Array]:
-    """Makes the function that spreads a batch's rows over all devices.
+    """Makes the function that spreads a batch's rows over all devices of this process.
 
     Returns:
-      rows [B, ...] -> [B or more, ...]: the last row is repeated until they divide. In a run of
-      several processes each keeps its rows, and computes all of them.
+      rows [B, ...] -> [B or more, ...]: the last row is repeated until they divide.
     """
-    mesh = parallel.make_mesh()
+    mesh = parallel.make_mesh(jax.local_devices())
 
     def place(rows: Any) -> Array:
-        if jax.process_count() > 1:
-            return jnp.asarray(rows)
         rows = np.asarray(rows)
         rows = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % mesh.size, 0)])
         return parallel.shard_batch({"rows": rows}, mesh)["rows"]

@@ -16,6 +16,7 @@ from jaxgan import (
     images,
     loop,
     parallel,
+    processes,
     rundir,
     saver,
     scoring,
@@ -53,7 +54,7 @@ def train(
       samples: (state, key, N) -> images [N, H, W, C] in [-1, 1]; the key is the same each time.
 
     Returns:
-      The final state; None after a dry run.
+      The final state, of which each process has `gen_ema` for itself; None after a dry run.
 
     Raises:
       UserError: the settings cannot work, or belong to another run.
@@ -61,25 +62,26 @@ def train(
     """
     mesh = parallel.make_mesh()
     parallel.check_batch_size(config.batch_size, mesh.size)
+    if config.parallel == "pmap" and processes.several():
+        raise UserError("--parallel=pmap spreads over one process only; use --parallel=jit")
     init_key, train_key, sample_key = jax.random.split(jax.random.key(config.seed), 3)
     init, step = _guarded(config, init, step)
     step = steps.on_batch(pipeline.prepare, step)
-    scorer = _scorer(config, source)
+    processes.check_alike({**_common(config), "training data": source.fingerprint})
+    scorer = processes.agreed(lambda: _scorer(config, source))
+    shapes = jax.eval_shape(init, init_key)
+    shardings = parallel.state_sharding(shapes, mesh, shard_params=config.shard_params)
     if config.dry_run:
-        _describe(config, source, jax.eval_shape(init, init_key), step, mesh.size)
+        _describe(config, source, shapes, step, mesh.size)
         return None
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of the run")
 
     with (
-        loop.Interrupts() as interrupts,
-        rundir.RunDir(
-            config.workdir,
-            config,
-            experiment=_module_of(config),
-            data={"fingerprint": source.fingerprint, "num_classes": source.num_classes},
-        ) as folder,
+        loop.Interrupts(parallel.Vote(mesh)) as interrupts,
+        processes.agreed(lambda: _folder(config, source)) as folder,
         checkpoint.manager(folder.checkpoints, best=_best(config, folder.path)) as manager,
+        processes.together(),
     ):
         run = _Run(
             config=config,
@@ -90,7 +92,7 @@ def train(
             interrupts=interrupts,
             scorer=scorer,
             samples=samples,
-            fresh=lambda: parallel.replicate(jax.jit(init)(init_key), mesh),
+            fresh=lambda: jax.jit(init, out_shardings=shardings)(init_key),
             train_key=train_key,
             sample_key=sample_key,
         )
@@ -101,20 +103,19 @@ def train(
                 f"--steps_per_call={config.steps_per_call} does not divide step {start}"
             )
         if start >= config.num_steps:
-            print(f"finished: {folder.path} is at step {start}, asked for {config.num_steps}")
-            return state
+            _say(f"finished: {folder.path} is at step {start}, asked for {config.num_steps}")
+            return _with_own_generator(state)
         begun = "resuming after" if start else "starting at"
-        print(f"{begun} step {start} in {folder.path}", flush=True)
+        _say(f"{begun} step {start} in {folder.path}{_company()}")
         run.check_space(state)
         if scorer:
             scorer.prepare()
         with _out_of_memory_in_one_line(config, mesh):
-            state = run.to_the_end(_compiled(step, config, mesh), state)
+            state = run.to_the_end(_compiled(step, config, mesh, shardings), state)
+        # Before anyone leaves, for whoever leaves first takes the others' last save along.
         manager.wait_until_finished()
-        print(
-            f"finished: {folder.path} is at step {config.num_steps}; see its samples/", flush=True
-        )
-        return state
+        _say(f"finished: {folder.path} is at step {config.num_steps}; see its samples/")
+        return _with_own_generator(state)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,15 +138,15 @@ class _Run:
         """The newest checkpoint, or where there never was one a fresh state."""
         failed = self.manager.failure(wait=True)
         if failed:
-            print(f"warning: {failed}", flush=True)
+            _say(f"warning: {failed}")
         step = checkpoint.good_step(self.manager, strict=self.config.strict_restore)
         state = self.fresh()
-        return state if step is None else _restore(self.manager, state, step)
+        return state if step is None else _restore(self.manager, state, step, self.mesh)
 
     def check_space(self, state: GANState) -> None:
         """Refuses to begin where the disk will be full before the first old checkpoint goes."""
         config, saved = self.config, len(checkpoint.finished_steps(self.manager))
-        most = checkpoint.MAX_TO_KEEP + bool(self.scorer) + 1  # old ones go after the new one
+        most = checkpoint.MAX_TO_KEEP + bool(config.eval_every) + 1  # old ones go after the new one
         to_come = -(-(config.num_steps - int(state.step)) // config.save_every)
         checkpoint.check_space(self.manager, state, more=max(1, min(most - saved, to_come)))
 
@@ -158,7 +159,7 @@ class _Run:
             except loop.Diverged as error:
                 if self.config.on_nonfinite != "rollback":
                     raise
-                state = _rolled_back(error, self.last_good(), times + 1, self.config.max_rollbacks)
+                state = self._rolled_back(error, times + 1)
 
     def _fit(self, step: StepFn, state: GANState) -> GANState:
         """Trains from a state to the last step; a signal saves and exits."""
@@ -171,6 +172,7 @@ class _Run:
             start=start,
             num_steps=config.num_steps,
             batch_size=config.batch_size,
+            show=processes.is_main(),
         )
         try:
             with (
@@ -192,7 +194,7 @@ class _Run:
             self.manager.wait_until_finished()
             log.flush()
             step_now = int(stop.state.step)
-            print(f"{stop}: saved step {step_now}; the same command resumes", flush=True)
+            _say(f"{stop}: saved step {step_now}; the same command resumes")
             raise SystemExit(128 + stop.signum) from None
         except UserError:
             raise  # nothing to save, or nothing more
@@ -222,8 +224,10 @@ class _Run:
 
         def save_samples(step: int, state: GANState) -> None:
             guard.flush()  # a state that is not finite has no picture
-            made = self.samples(state, self.sample_key, config.num_samples)
-            self.folder.save_samples(step, images.grid(images.to_uint8(made)))
+            state = _with_own_generator(state)
+            if processes.is_main():
+                made = self.samples(state, self.sample_key, config.num_samples)
+                self.folder.save_samples(step, images.grid(images.to_uint8(made)))
 
         def flush() -> None:
             guard.flush()
@@ -238,7 +242,7 @@ class _Run:
             guard,
             log,
             at(config.sample_every, last, save_samples),
-            *([at(config.eval_every, last, score)] if self.scorer else []),
+            *([at(config.eval_every, last, score)] if config.eval_every else []),
             loop.save_every(
                 config.save_every,
                 last,
@@ -252,19 +256,80 @@ class _Run:
 
     def _score(self, log: loop.Log, step: int, state: GANState) -> None:
         """Scores the generator, and saves it if it is the best so far."""
+        own = _with_own_generator(state)
+        if not processes.from_main(lambda: self._is_best(log, step, own)):
+            return
+        try:
+            checkpoint.save(self.manager, state)
+        except saver.SaveFailed as failed:
+            if self.config.on_failed_save == "stop":
+                raise
+            _say(f"warning: {failed}; training goes on")
+
+    def _is_best(self, log: loop.Log, step: int, state: GANState) -> bool:
+        """Scores the generator, and says whether none that is saved is better."""
         assert self.scorer is not None
         config, values = self.config, self.scorer(state, self.samples)
         # The line comes before the checkpoint: a run killed between the two scores again.
         name = f"eval/{config.eval_metric}"
         log.insert(step, values, f"step {step}/{config.num_steps}  {name} {values[name]:.4f}")
         saved = [*checkpoint.finished_steps(self.manager), step]
-        if _best(config, self.folder.path)(saved) == step:
-            try:
-                checkpoint.save(self.manager, state)
-            except saver.SaveFailed as failed:
-                if config.on_failed_save == "stop":
-                    raise
-                print(f"warning: {failed}; training goes on", flush=True)
+        return _best(config, self.folder.path)(saved) == step
+
+    def _rolled_back(self, error: loop.Diverged, times: int) -> GANState:
+        """The last good state, to go on from with the random numbers of one more rollback.
+
+        The count is kept in memory, not taken from the checkpoint, which may be older than the
+        rollback before; a killed run comes through the same rollbacks again.
+        """
+        what, limit = str(error).partition(";")[0], self.config.max_rollbacks
+        state = self.last_good()
+        if times > limit:
+            raise loop.Diverged(
+                f"{what}; stopped after {limit} rollbacks. Lower the learning rates, or add a "
+                "penalty, and use another workdir"
+            ) from error
+        counts = state.extra[steps.GUARD]
+        # In place of the old count, on the same devices.
+        now = parallel.replicate(np.int32(times), self.mesh)
+        _say(
+            f"warning: {what}; back to step {int(state.step)} with other random numbers, "
+            f"{times} of {limit}"
+        )
+        return state.replace(extra={**state.extra, steps.GUARD: {**counts, "rollbacks": now}})
+
+
+def _say(text: str) -> None:
+    """Tells the person watching; one process does."""
+    if processes.is_main():
+        print(text, flush=True)
+
+
+def _company() -> str:
+    count = jax.process_count()
+    return f", with {count} processes of {jax.local_device_count()} devices" if count > 1 else ""
+
+
+def _common(config: RunConfig) -> dict[str, Any]:
+    """The settings that all processes must have alike."""
+    own = ("process_id", "data_dir", "compilation_cache", "coordinator_address")
+    return {name: v for name, v in dataclasses.asdict(config).items() if name not in own}
+
+
+def _folder(config: RunConfig, source: Source) -> rundir.RunDir:
+    """The run directory, which process 0 takes for all."""
+    return rundir.RunDir(
+        config.workdir,
+        config,
+        experiment=_module_of(config),
+        data={"fingerprint": source.fingerprint, "num_classes": source.num_classes},
+        main=processes.is_main(),
+    )
+
+
+def _with_own_generator(state: GANState) -> GANState:
+    """A state whose generator this process can sample by itself; all must ask for it."""
+    return state.replace(gen_ema=parallel.local_copy(state.gen_ema))
 
 
 def _guarded(
@@ -293,14 +358,16 @@ def _out_of_memory_in_one_line(config: RunConfig, mesh: parallel.Mesh) -> Iterat
         ) from error
 
 
-def _restore(manager: Any, fresh: GANState, number: int) -> GANState:
+def _restore(manager: Any, fresh: GANState, number: int, mesh: parallel.Mesh) -> GANState:
     """A checkpoint, also of a run that began with or without the counts of the guard."""
     try:
         return checkpoint.restore(manager, fresh, step=number)
     except UserError:
         extra = dict(fresh.extra)
         counts = extra.pop(steps.GUARD, None)
-        other = fresh.replace(extra=extra) if counts else steps.init_guard(fresh)
+        if not counts:
+            extra = parallel.replicate(steps.init_guard(fresh).extra, mesh)
+        other = fresh.replace(extra=extra)
         try:
             state = checkpoint.restore(manager, other, step=number)
         except UserError:
@@ -316,32 +383,9 @@ def _rollbacks(state: GANState) -> int:
     return int(state.extra.get(steps.GUARD, {}).get("rollbacks", 0))
 
 
-def _rolled_back(error: loop.Diverged, state: GANState, times: int, limit: int) -> GANState:
-    """The last good state, to go on from with the random numbers of one more rollback.
-
-    The count is kept in memory, not taken from the checkpoint, which may be older than the rollback
-    before; a killed run comes through the same rollbacks again.
-    """
-    what = str(error).partition(";")[0]
-    if times > limit:
-        raise loop.Diverged(
-            f"{what}; stopped after {limit} rollbacks. Lower the learning rates, or add a penalty, "
-            "and use another workdir"
-        ) from error
-    counts = state.extra[steps.GUARD]
-    # In place of the old count, on the same devices.
-    now = jax.device_put(np.int32(times), counts["rollbacks"].sharding)
-    print(
-        f"warning: {what}; back to step {int(state.step)} with other random numbers, "
-        f"{times} of {limit}",
-        flush=True,
-    )
-    return state.replace(extra={**state.extra, steps.GUARD: {**counts, "rollbacks": now}})
-
-
 def _scorer(config: RunConfig, source: Source) -> scoring.Scorer | None:
     """What measures the generator as it trains, where that is asked for."""
-    if not config.eval_every:
+    if not config.eval_every or not processes.is_main():
         return None
     return scoring.Scorer(
         dataset=config.dataset,
@@ -358,13 +402,14 @@ def _best(config: RunConfig, workdir: pathlib.Path) -> Callable[[Sequence[int]],
     return lambda saved: scoring.best_step(rundir.read_metrics(workdir), config.eval_metric, saved)
 
 
-def _compiled(step: StepFn, config: RunConfig, mesh: parallel.Mesh) -> StepFn:
+def _compiled(step: StepFn, config: RunConfig, mesh: parallel.Mesh, shardings: GANState) -> StepFn:
     if config.steps_per_call > 1:
         step = steps.fused(step, config.steps_per_call)
     if config.parallel == "pmap":
         return parallel.pmap_step(step, mesh=mesh)
     options = parallel.compiler_options(config.compute_dtype)
-    return parallel.jit_step(step, mesh, compiler_options=options)
+    split = shardings if config.shard_params else None
+    return parallel.jit_step(step, mesh, shardings=split, compiler_options=options)
 
 
 def _batches(

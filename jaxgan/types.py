@@ -25,9 +25,11 @@ class UserError(ValueError):
 
     Attributes:
       exit_code: of the process that it ends.
+      everywhere: whether all processes of a run meet it, not this one alone.
     """
 
     exit_code = 2
+    everywhere = False
 
 
 def one_line(text: object, *, limit: int = 300) -> str:

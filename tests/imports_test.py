@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {"types"},
     {"latents", "images", "ema", "penalties", "regularizers", "losses", "augment", "nets", "data"},
-    {"state", "metrics", "manifest", "watchdog"},
+    {"state", "metrics", "manifest", "processes", "watchdog"},
     {"steps", "parallel", "checkpoint", "saver"},
     {"sample", "loop", "cli", "rundir", "scoring", "experiment", "training"},
     {"experiments"},

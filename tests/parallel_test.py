@@ -205,6 +205,40 @@ def test_replicated_leaves_are_on_every_device():
     assert tree["a"].sharding.is_fully_replicated and len(tree["a"].addressable_shards) == 8
 
 
+def test_leaves_are_split_along_their_longest_axis_that_divides():
+    mesh = parallel.make_mesh()
+    shapes = {"a": (3, 16, 24), "b": (8, 2), "c": (7, 9), "d": (64,), "e": ()}
+    tree = {name: jax.ShapeDtypeStruct(shape, np.float32) for name, shape in shapes.items()}
+    found = parallel.state_sharding(tree, mesh, shard_params=True, min_size=16)
+    specs = {name: tuple(sharding.spec) for name, sharding in found.items()}
+    assert specs == {"a": (None, None, "data"), "b": ("data",), "c": (), "d": ("data",), "e": ()}
+    whole = parallel.state_sharding(tree, mesh)
+    assert all(sharding.is_fully_replicated for sharding in whole.values())
+    large = parallel.state_sharding(tree, mesh, shard_params=True)
+    assert all(sharding.is_fully_replicated for sharding in large.values())
+
+
+def test_a_split_state_trains_as_a_whole_one_and_stays_split():
+    step, init = tiny.dcgan_game(None, tx=optax.sgd(RATE), penalty="r1_r2")
+    mesh = parallel.make_mesh()
+    shardings = parallel.state_sharding(init(), mesh, shard_params=True, min_size=32)
+    driver, state = parallel.jit_step(step, mesh, shardings=shardings), init()
+    for number in range(3):
+        state, metrics = driver(KEY, state, tiny.batch(number))
+    states, whole = _train("jit", 8, 3, penalty="r1_r2")
+    assert tiny.largest_difference(tiny.host(state), states[-1]) < 5e-6
+    assert tiny.largest_difference(tiny.host(metrics), whole[-1]) < 5e-5
+    assert jax.tree.map(lambda leaf: leaf.sharding, state) == shardings
+    shares = [leaf.addressable_shards[0].data.size / leaf.size for leaf in jax.tree.leaves(state)]
+    assert min(shares) == 1 / 8
+
+
+def test_what_is_on_the_devices_of_one_process_is_its_own_already():
+    tree = {"a": parallel.replicate(jnp.arange(3), parallel.make_mesh()), "b": np.arange(2)}
+    own = parallel.local_copy(tree)
+    assert own["a"] is tree["a"] and own["b"] is tree["b"]
+
+
 def test_fake_devices_must_be_asked_for_before_the_first_array():
     parallel.initialize()  # 0: whatever there is
     parallel.initialize(cpu_devices=8)  # these are there

@@ -1,0 +1,138 @@
+"""Starts the processes of one run side by side, as forked copies of one warm process.
+
+Each is a real `python -m experiments.mnist ...` with four CPU devices in all but the seconds of
+imports, and may be sent signals.
+"""
+
+import atexit
+import functools
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from tests import runs
+
+ROOT = pathlib.Path(__file__).parent.parent
+# Answers each line at once: a request to start with a process id, one to wait with an exit code.
+SERVER = """
+import json, os, runpy, signal, sys
+import experiments.mnist
+for line in sys.stdin:
+    request = json.loads(line)
+    if "wait" in request:
+        _, status = os.waitpid(request["wait"], 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+        continue
+    child = os.fork()
+    if not child:
+        for number, name in enumerate((os.devnull, request["out"], request["err"])):
+            os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
+        signal.alarm(request["limit"])
+        os.environ.update(request["environ"])
+        sys.argv = ["mnist.py", *request["argv"]]
+        runpy.run_module("experiments.mnist", run_name="__main__", alter_sys=True)
+        sys.exit(0)
+    print(child, flush=True)
+"""
+
+
+@functools.cache
+def _server():
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", SERVER],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def stop():
+        process.stdin.close()
+        process.stdout.close()
+        process.wait(30)
+
+    atexit.register(stop)
+    return process
+
+
+def _ask(request) -> int:
+    server = _server()
+    server.stdin.write(json.dumps(request) + "\n")
+    server.stdin.flush()
+    return int(server.stdout.readline())
+
+
+class Process:
+    """One of them."""
+
+    def __init__(self, argv, out, *, environ, limit):
+        self.out, self.err = out.with_suffix(".out"), out.with_suffix(".err")
+        request = {"argv": argv, "out": str(self.out), "err": str(self.err)}
+        self.pid = _ask({**request, "environ": environ, "limit": limit})
+        self.code = None
+
+    def send(self, signum):
+        os.kill(self.pid, signum)
+
+    def wait(self) -> int:
+        """Waits for its end, which comes: an alarm is set."""
+        if self.code is None:
+            self.code = _ask({"wait": self.pid})
+        return self.code
+
+    def told(self) -> list[str]:
+        """What it said of itself; gRPC and Gloo have their say too."""
+        text = self.out.read_text() + self.err.read_text()
+        return [line for line in text.splitlines() if not line.startswith("[Gloo]")]
+
+    def errors(self) -> list[str]:
+        """Its lines of error, without "error: "."""
+        return [x.removeprefix("error: ") for x in self.told() if x.startswith("error: ")]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(workdir, *, each=({}, {}), environ=({}, {}), limit=280, **settings) -> list[Process]:
+    """Starts a tiny run in as many processes as `each` has settings for."""
+    address = f"127.0.0.1:{free_port()}"
+    shared = {
+        "cpu_devices": 4,
+        "coordinator_address": address,
+        "num_processes": len(each),
+        "peer_timeout": 20,
+        "log_every": 1,
+        **settings,
+    }
+    workdir.parent.mkdir(parents=True, exist_ok=True)
+    return [
+        Process(
+            runs.flags(workdir, **{**shared, "process_id": number, **own}),
+            workdir.with_name(f"{workdir.name}_process_{number}"),
+            environ=environ[number],
+            limit=limit,
+        )
+        for number, own in enumerate(each)
+    ]
+
+
+def wait_for_step(workdir, step, processes, *, limit=240):
+    """Waits until a step is in the log."""
+    deadline = time.monotonic() + limit
+    log = workdir / "metrics.jsonl"
+    while time.monotonic() < deadline:
+        text = log.read_text() if log.exists() else ""
+        if text.endswith("\n") and json.loads(text.splitlines()[-1])["step"] >= step:
+            return
+        time.sleep(0.1)
+    for process in processes:
+        process.send(signal.SIGKILL)
+    raise AssertionError([process.told() for process in processes])
