@@ -9,6 +9,7 @@ checkpoints/    see `checkpoint`
 .lock           held while a process trains here
 """
 
+import contextlib
 import dataclasses
 import fcntl
 import json
@@ -80,7 +81,7 @@ class RunDir:
             return
         log = self.path / "metrics.jsonl"
         if log.exists():
-            _replace(log, "".join(line for line in _lines(log) if json.loads(line)["step"] <= step))
+            _replace(log, "".join(line for line, entry in _entries(log) if entry["step"] <= step))
         if self._events is not None:
             self._events.close()  # of a run that was rolled back
         self._events = SummaryWriter(
@@ -177,7 +178,7 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
             return {**record, "experiment": str(record["experiment"])}
     except FileNotFoundError as error:
         raise UserError(f"{path} holds no run: there is no config.json in it") from error
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     raise UserError(
         f"{file} is not the record of a run; mend it from run.flags or use another workdir"
@@ -194,7 +195,7 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
       What was logged, oldest first, each with its "step"; nothing where there is no log.
     """
     log = pathlib.Path(path) / "metrics.jsonl"
-    return [json.loads(line) for line in _lines(log)] if log.exists() else []
+    return [entry for _, entry in _entries(log)] if log.exists() else []
 
 
 def _take(path: pathlib.Path) -> int:
@@ -280,9 +281,15 @@ def _check_same(stored: dict, record: dict, fixed: list[str], path: pathlib.Path
         )
 
 
-def _lines(log: pathlib.Path) -> list[str]:
-    """The whole lines of a log; a killed process may have left half of one at the end."""
-    return [line for line in log.read_text().splitlines(keepends=True) if line.endswith("}\n")]
+def _entries(log: pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
+    """The lines of a log and what they say; those that are cut off or damaged are left out."""
+    found = []
+    for line in log.read_text(errors="replace").splitlines(keepends=True):
+        with contextlib.suppress(ValueError, RecursionError):
+            entry = json.loads(line)
+            if line.endswith("\n") and isinstance(entry, dict) and type(entry.get("step")) is int:
+                found.append((line, entry))
+    return found
 
 
 def _replace(path: pathlib.Path, text: str) -> None:

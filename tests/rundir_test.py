@@ -153,6 +153,23 @@ def test_what_was_logged_beyond_the_checkpoint_is_dropped_half_lines_too(tmp_pat
     ]
 
 
+def test_damaged_lines_of_a_log_are_passed_over(tmp_path):
+    good = '{"step": 1, "loss": 1.0}\n'
+    damaged = [
+        '{"step": 1, \xff"}\n',
+        "[1]\n",
+        '{"loss": 2}\n',
+        '{"step": "2"}\n',
+        "[" * 5000 + "}\n",
+    ]
+    with _open(tmp_path) as run:
+        (tmp_path / "metrics.jsonl").write_text(good + "".join(damaged))
+        assert rundir.read_metrics(tmp_path) == [{"step": 1, "loss": 1.0}]
+        run.start_logs(3)
+        run.log(4, {"loss": 0.5})
+    assert _logged(tmp_path) == [{"step": 1, "loss": 1.0}, {"step": 4, "loss": 0.5}]
+
+
 def test_events_hold_scalars_and_pictures(tmp_path):
     with _open(tmp_path) as run:
         run.start_logs(0)
