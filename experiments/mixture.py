@@ -28,6 +28,7 @@ from jaxgan import (
     loop,
     penalties,
     rundir,
+    signals,
     steps,
 )
 from jaxgan import state as states
@@ -97,7 +98,7 @@ def run(config: Config) -> dict[str, Any]:
         raise UserError("--workdir is empty; name the directory of the run")
     begin = time.perf_counter()
     with (
-        loop.Interrupts() as interrupts,
+        signals.Interrupts() as interrupts,
         rundir.RunDir(
             config.workdir,
             config,
@@ -148,7 +149,7 @@ def run(config: Config) -> dict[str, Any]:
                 ),
                 steps_per_call=config.steps_per_call,
             )
-        except loop.Interrupted as stop:
+        except signals.Interrupted as stop:
             guard.flush()
             checkpoint.save(manager, stop.state)
             manager.wait_until_finished()

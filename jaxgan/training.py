@@ -20,6 +20,7 @@ from jaxgan import (
     rundir,
     saver,
     scoring,
+    signals,
     steps,
     watchdog,
 )
@@ -78,7 +79,7 @@ def train(
         raise UserError("--workdir is empty; name the directory of the run")
 
     with (
-        loop.Interrupts(parallel.Vote(mesh)) as interrupts,
+        signals.Interrupts(parallel.Vote(mesh)) as interrupts,
         processes.agreed(lambda: _folder(config, source)) as folder,
         checkpoint.manager(folder.checkpoints, best=_best(config, folder.path)) as manager,
         processes.together(),
@@ -127,7 +128,7 @@ class _Run:
     mesh: parallel.Mesh
     folder: rundir.RunDir
     manager: Any
-    interrupts: loop.Interrupts
+    interrupts: signals.Interrupts
     scorer: scoring.Scorer | None
     samples: scoring.Samples
     fresh: Callable[[], GANState]
@@ -188,7 +189,7 @@ class _Run:
                     hooks=[newest, *self._hooks(guard, log)],
                     steps_per_call=config.steps_per_call,
                 )
-        except loop.Interrupted as stop:
+        except signals.Interrupted as stop:
             guard.flush()
             checkpoint.save(self.manager, stop.state)
             self.manager.wait_until_finished()

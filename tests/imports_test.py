@@ -12,7 +12,7 @@ LAYERS = [
     {"latents", "images", "ema", "penalties", "regularizers", "losses", "augment", "nets", "data"},
     {"state", "metrics", "manifest", "processes", "watchdog"},
     {"steps", "parallel", "checkpoint", "saver"},
-    {"sample", "loop", "cli", "rundir", "scoring", "experiment", "training"},
+    {"sample", "loop", "cli", "rundir", "scoring", "signals", "experiment", "training"},
     {"experiments"},
 ]
 # Within a layer: only these, so that the order between them is a decision too.
@@ -29,6 +29,7 @@ SIDEWAYS = {
     ("training", "loop"),
     ("training", "rundir"),
     ("training", "scoring"),
+    ("training", "signals"),
 }
 # What steps are given as arguments, they must not reach for.
 FORBIDDEN = {("steps", "nets"), ("steps", "data"), ("losses", "nets"), ("nets", "losses")}

@@ -1,8 +1,5 @@
 """The loop and its hooks, with steps made of nothing."""
 
-import os
-import signal
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -192,33 +189,6 @@ def test_a_state_that_fails_the_check_is_not_saved(tmp_path):
             _fit(5, hooks=[loop.save_every(2, 5, manager, fail)])
         manager.wait_until_finished()
         assert checkpoint.finished_steps(manager) == []
-
-
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_training_after_the_step_under_way(signum, capfd):
-    before = signal.getsignal(signum)
-
-    def send(step, now, metrics):
-        if step == 3:
-            os.kill(os.getpid(), signum)
-
-    with loop.Interrupts() as interrupts:
-        with pytest.raises(loop.Interrupted) as caught:
-            _fit(9, hooks=[send, interrupts])
-    assert caught.value.signum == signum and int(caught.value.state.step) == 3
-    assert signal.getsignal(signum) is before
-    assert capfd.readouterr().err.count("saving after this step") == 1
-
-
-def test_the_second_signal_ends_the_process_at_once(monkeypatch):
-    raised = []
-    monkeypatch.setattr(signal, "raise_signal", raised.append)
-    with loop.Interrupts():
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert raised == []
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert raised == [signal.SIGTERM]
-        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_count_adds_up_all_leaves():

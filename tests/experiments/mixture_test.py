@@ -45,7 +45,7 @@ def test_a_run_writes_what_the_benchmark_asks_for(straight):
 def test_a_run_interrupted_and_started_again_is_the_same_run(straight, tmp_path, monkeypatch):
     # As if a signal had come after four launches.
     with monkeypatch.context() as patch:
-        patch.setattr(mixture.loop.Interrupts, "__call__", _stop_at(8))
+        patch.setattr(mixture.signals.Interrupts, "__call__", _stop_at(8))
         with pytest.raises(SystemExit) as caught:
             mixture.run(_config(tmp_path / "run"))
         assert caught.value.code == 128 + 15
@@ -57,7 +57,7 @@ def test_a_run_interrupted_and_started_again_is_the_same_run(straight, tmp_path,
 def _stop_at(at):
     def hook(self, step, state, metrics):
         if step == at:
-            raise mixture.loop.Interrupted(15, state)
+            raise mixture.signals.Interrupted(15, state)
 
     return hook
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from jaxgan import checkpoint, loop, manifest
+from jaxgan import checkpoint, manifest, signals
 from tests import command, runs, tiny
 from tests.faults import small
 
@@ -66,12 +66,12 @@ def test_processes_act_on_the_signal_they_agree_on():
         told.append(signum)
         return signal.SIGTERM if len(told) == 3 else signal.SIGUSR1 if len(told) == 2 else 0
 
-    with loop.Interrupts(agree) as interrupts:
+    with signals.Interrupts(agree) as interrupts:
         interrupts(1, small.state(), {})
         assert not interrupts.save_asked()
         interrupts(2, small.state(), {})  # another process was asked to save
         assert interrupts.save_asked() and not interrupts.save_asked()
-        with pytest.raises(loop.Interrupted) as caught:
+        with pytest.raises(signals.Interrupted) as caught:
             interrupts(3, small.state(), {})
     assert caught.value.signum == signal.SIGTERM and told == [0, 0, 0]
 
