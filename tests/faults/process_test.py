@@ -192,6 +192,7 @@ def test_the_lock_of_a_process_that_was_killed_is_taken_over(tmp_path):
         (f"process 4194999 on {socket.gethostname()}", False),  # above the largest number
         ("process 7 on elsewhere", True),  # nobody here can know
     ],
+    ids=["nobody", "rubbish", "this process", "a dead one", "elsewhere"],
 )
 def test_where_the_system_has_no_locks_the_file_says_who_holds_it(
     tmp_path, monkeypatch, holder, held
