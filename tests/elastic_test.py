@@ -65,6 +65,7 @@ def _rates(*trees):
     )
 
 
+@pytest.mark.slow  # four programs on two and on eight devices
 def test_a_run_saved_split_on_eight_devices_goes_on_whole_on_two_and_back(tmp_path, monkeypatch):
     straight = _train(monkeypatch, tmp_path / "straight", devices=8, num_steps=5)
     split = _train(monkeypatch, tmp_path / "run", devices=8, num_steps=2, shard_params=True)

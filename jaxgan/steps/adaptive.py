@@ -12,9 +12,9 @@ ADA, LECAM = "ada", "lecam"  # their places in `state.extra`
 
 def with_ada(
     make: Callable[[Augment], StepFn],
-    names: str = "blit,geometry,color",
     *,
     num_images: int,
+    names: str = "blit,geometry,color",
     target: float = 0.6,
     ramp: float = 500_000,
 ) -> StepFn:
@@ -27,8 +27,8 @@ def with_ada(
     Args:
       make: builds the step from the augmentation: `lambda augment: steps.alternating_step(...,
         augment=augment)`; its metrics hold "disc/sign". Called inside the compiled program.
-      names: of the stages, see `ada.pipeline`.
       num_images: real images a step, over all devices.
+      names: of the stages, see `ada.pipeline`.
       target: the mean sign of real logits to keep.
       ramp: images in which the probability goes from 0 to 1.
 

@@ -143,8 +143,11 @@ def test_a_disk_too_small_is_refused_before_the_first_step(tmp_path, monkeypatch
     small.train(tmp_path / "run")
 
 
-def test_a_folder_of_checkpoints_that_cannot_be_is_one_line(tmp_path):
-    (tmp_path / "run").mkdir()
+def test_a_folder_of_checkpoints_that_cannot_be_is_one_line(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "manager", lambda *args, **options: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            small.train(tmp_path / "run")
     (tmp_path / "run" / "checkpoints").write_text("mine")
     with pytest.raises(UserError, match="checkpoints cannot be made: File exists"):
         small.train(tmp_path / "run")

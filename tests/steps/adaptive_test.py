@@ -29,7 +29,7 @@ def _state(**extra):
 def test_ada_augments_with_its_probability_and_moves_it_by_the_signs(p):
     step = jax.jit(
         steps.with_ada(
-            lambda augment: disc_step(augment=augment), "cutout", num_images=16, ramp=640
+            lambda augment: disc_step(augment=augment), num_images=16, names="cutout", ramp=640
         )
     )
     now, signs = _state(ada=ada.init_controller(p=p)), []
