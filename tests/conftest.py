@@ -8,8 +8,11 @@ import pytest
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["PJRT_NPROC"] = "32"  # fewer threads dead-lock eight fake devices on jax 0.10 and 0.11
+# Programs that run for milliseconds are not worth optimising: half the time to compile them. A flag
+# from outside comes last and wins.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
+    "--xla_backend_optimization_level=0 "
+    + os.environ.get("XLA_FLAGS", "")
     + " --xla_cpu_collective_call_warn_stuck_timeout_seconds=10"
     + " --xla_cpu_collective_call_terminate_timeout_seconds=60"
 )
