@@ -33,7 +33,7 @@ def field(
     default: Any,
     help: str,
     *,
-    choices: Sequence[str] = (),
+    choices: Sequence[str | int] = (),
     minimum: float | None = None,
     above: float | None = None,
     below: float | None = None,
@@ -44,7 +44,7 @@ def field(
     Args:
       default: the value without a flag; int, float, bool or str.
       help: one sentence, with the unit.
-      choices: the values accepted, for strings; empty for any.
+      choices: the values accepted; empty for any.
       minimum: the smallest number accepted.
       above: numbers must be larger than this.
       below: numbers must be smaller than this.
@@ -120,7 +120,7 @@ def _define(spec: dataclasses.Field) -> str:
     """Defines the flag of one field; returns its name."""
     help_text, default = spec.metadata["help"], spec.default
     if spec.metadata["choices"]:
-        help_text += f" One of: {', '.join(spec.metadata['choices'])}."
+        help_text += f" One of: {', '.join(map(str, spec.metadata['choices']))}."
     define = {
         bool: flags.DEFINE_boolean,
         int: flags.DEFINE_integer,
@@ -135,9 +135,10 @@ def _problem(value: Any, spec: dataclasses.Field) -> str:
     """What is wrong with a value, with the remedy; empty if nothing is."""
     limits = spec.metadata
     if limits["choices"] and value not in limits["choices"]:
-        near = difflib.get_close_matches(str(value), limits["choices"], n=1)
+        names = [str(choice) for choice in limits["choices"]]
+        near = difflib.get_close_matches(str(value), names, n=1)
         hint = f'; did you mean "{near[0]}"?' if near else ""
-        return f"is not one of {', '.join(limits['choices'])}{hint}"
+        return f"is not one of {', '.join(names)}{hint}"
     if isinstance(spec.default, str):
         return _text_problem(value)
     if not isinstance(value, numbers.Real):
