@@ -87,7 +87,8 @@ class Config(experiment.RunConfig):
                 f"--penalty={self.penalty} needs each image's own gradient, which "
                 "--disc_norm=batch mixes; use --disc_norm=group, layer or none"
             )
-        if self.augment == "ada" and self.loss.startswith("relativistic"):
+        signless = self.loss in ("relativistic", "relativistic_average", "wasserstein")
+        if self.augment == "ada" and signless:
             raise UserError(
                 f"--augment=ada reads the sign of D's logits, which --loss={self.loss} leaves "
                 "open; use another loss, or --augment=diffaug"

@@ -94,7 +94,7 @@ def test_a_hundred_steps_give_the_losses_they_always_gave(name):
 
 
 if __name__ == "__main__":
-    FILE.write_text(json.dumps({name: _metrics(name) for name in GAMES}, indent=1) + "\n")
+    FILE.write_text(json.dumps({name: _metrics(name) for name in GAMES}, indent=2) + "\n")
     kept = json.loads(LONG_FILE.read_text()) if LONG_FILE.exists() else {}
     kept[jax.__version__] = {name: _losses(name) for name in GAMES}
     LONG_FILE.write_text(json.dumps(kept, separators=(",", ":")).replace("},", "},\n") + "\n")

@@ -56,9 +56,10 @@ def disc_step(
       axis_name: the mapped axis, if any.
 
     Returns:
-      A step with the metrics "disc/loss", "disc/real", "disc/fake" (mean logits), "disc/accuracy",
-      with a penalty "disc/penalty", and with an augmentation "disc/sign" (mean sign of the real
-      logits, for `augment.ada.adapt`). The generator is left as it is, its statistics too.
+      A step with the metrics "disc/loss", "disc/real", "disc/fake" (mean logits), "disc/accuracy"
+      (share of logits on the right side of the middle between those two means), with a penalty
+      "disc/penalty", and with an augmentation "disc/sign" (mean sign of the real logits, for
+      `augment.ada.adapt`). The generator is left as it is, its statistics too.
     """
     game = Game(gen, disc, loss, latent_dim, prior, penalty, augment, conditional, axis_name)
 
@@ -290,7 +291,7 @@ class Game:
                 "disc/loss": loss,
                 "disc/real": real_logits.mean(),
                 "disc/fake": fake_logits.mean(),
-                "disc/accuracy": 0.5 * ((real_logits > 0).mean() + (fake_logits < 0).mean()),
+                "disc/accuracy": self._accuracy(real_logits, fake_logits),
             }
             if self.augment is not None:
                 metrics["disc/sign"] = jnp.sign(real_logits).mean()
@@ -326,6 +327,15 @@ class Game:
     def _critic(self, key: Key, params: PyTree, stats: PyTree, label: Array | None) -> Critic:
         """The discriminator as a function of images alone, for penalties."""
         return lambda x: self._logits(key, params, stats, x, label)[0]
+
+    def _accuracy(self, real_logits: Array, fake_logits: Array) -> Array:
+        """[] share of logits on the right side of the middle between the two means.
+
+        Not of 0, which under relativistic losses is as good as any other number.
+        """
+        middle = 0.5 * (real_logits.mean() + fake_logits.mean())
+        middle = states.mean_over(middle, self.axis_name)
+        return 0.5 * ((real_logits > middle).mean() + (fake_logits <= middle).mean())
 
     def _label(self, batch: Batch) -> Array | None:
         return batch["label"] if self.conditional else None

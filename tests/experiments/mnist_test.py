@@ -34,9 +34,10 @@ def test_diffaugment_trains(tmp_path):
     assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(state))
 
 
-def test_ada_needs_logits_whose_sign_means_something(tmp_path):
+@pytest.mark.parametrize("loss", ["relativistic", "relativistic_average", "wasserstein"])
+def test_ada_needs_logits_whose_sign_means_something(tmp_path, loss):
     with pytest.raises(UserError, match="--augment=ada reads the sign of D's logits, which --loss"):
-        runs.config(tmp_path / "run", augment="ada", loss="relativistic")
+        runs.config(tmp_path / "run", augment="ada", loss=loss)
 
 
 def _idx(path, array, *, cut=0, magic=None):

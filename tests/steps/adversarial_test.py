@@ -2,6 +2,7 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -180,16 +181,45 @@ def test_metrics_are_what_they_say():
     fake, _ = _fakes(start.gen.params, start.gen.stats)
     critic = lambda x: SMOOTH_DISC.apply({"params": start.disc.params}, x, train=True)  # noqa: E731
     real_logits, fake_logits = critic(BATCH["image"]), critic(fake)
+    middle = (real_logits.mean() + fake_logits.mean()) / 2
     expected = {
         "disc/loss": fake_logits.mean() - real_logits.mean(),
         "disc/real": real_logits.mean(),
         "disc/fake": fake_logits.mean(),
-        "disc/accuracy": ((real_logits > 0).mean() + (fake_logits < 0).mean()) / 2,
+        "disc/accuracy": ((real_logits > middle).mean() + (fake_logits < middle).mean()) / 2,
         "disc/penalty": penalties.zero_centered(critic, jnp.asarray(BATCH["image"])).mean(),
     }
     assert set(metrics) == set(expected)
     for name, value in expected.items():
         np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-6)
+
+
+class Shifted(nn.Module):
+    """A discriminator whose logits are all higher by a number."""
+
+    by: float
+
+    @nn.compact
+    def __call__(self, x, label=None, *, train):
+        return tiny.DenseDisc(batch_norm=False)(x, label, train=train) + self.by
+
+
+def test_accuracy_does_not_depend_on_where_zero_is():
+    # Under a relativistic loss, that is anywhere.
+    loss, seen = ADVERSARIAL["relativistic"], []
+    for by in (0.0, 100.0):
+        disc = Shifted(by)
+        start = _start(disc)
+        seen.append(_run(steps.disc_step(GEN, disc, DISC_TX, loss, **GAME), start)[1])
+    assert 0 < seen[0]["disc/accuracy"] < 1
+    assert seen[0]["disc/accuracy"] == seen[1]["disc/accuracy"]
+
+
+def test_accuracy_is_one_where_some_number_parts_real_from_fake():
+    loss = ADVERSARIAL["hinge"]
+    game = adversarial.Game(GEN, DISC, loss, 4, same_latents, None, None, False, None)
+    assert game._accuracy(jnp.array([3.0, 5.0]), jnp.array([1.0, 2.0])) == 1.0
+    assert game._accuracy(jnp.ones(4), jnp.ones(4)) == 0.5
 
 
 @pytest.mark.parametrize("name", sorted(ADVERSARIAL))
