@@ -108,6 +108,12 @@ class RunConfig:
     max_rollbacks: int = cli.field(
         3, "Rollbacks of a run before it stops.", minimum=1, changeable=True
     )
+    async_saves: bool = cli.field(
+        True,
+        "Trains on while a checkpoint is written; where not, a kill never costs more than "
+        "save_every steps.",
+        changeable=True,
+    )
     on_failed_save: str = cli.field(
         "continue",
         "Where a checkpoint other than the last cannot be written, as on a full disk: continue "

@@ -257,6 +257,7 @@ def save_every(
     *,
     asked: Callable[[], bool] = lambda: False,
     stop: bool = False,
+    wait: bool = False,
 ) -> Hook:
     """Makes a hook that saves a checkpoint at every so many steps, at the last, and when asked to.
 
@@ -271,6 +272,7 @@ def save_every(
       flush: called before each save (`Guard.flush`): it raises where the state is not worth saving.
       asked: whether to save at this step too, as `Interrupts.save_asked`.
       stop: raises a failure rather than to go on.
+      wait: until each save is written. Otherwise a kill while one is loses that one, too.
 
     Returns:
       The hook; it raises `SaveFailed` where the last step could not be saved.
@@ -294,6 +296,8 @@ def save_every(
                 checkpoint.save(manager, state)
             except saver.SaveFailed as failed:
                 tell(failed, raises=stop or last)
+            if wait:
+                tell(manager.failure(wait=True), raises=stop or last)
 
     return hook
 

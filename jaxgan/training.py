@@ -251,6 +251,7 @@ class _Run:
                 flush,
                 asked=self.interrupts.save_asked,
                 stop=config.on_failed_save == "stop",
+                wait=not config.async_saves,
             ),
             self.interrupts,
         ]

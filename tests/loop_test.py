@@ -180,6 +180,15 @@ def test_checkpoints_are_saved_when_due_after_the_check(tmp_path):
     assert len(checks) == 3
 
 
+def test_a_save_that_is_waited_for_is_there_before_the_next_step(tmp_path):
+    with checkpoint.manager(tmp_path, max_to_keep=9) as manager:
+        hook = loop.save_every(2, 5, manager, lambda: None, wait=True)
+        saved = lambda *_: there.append(checkpoint.finished_steps(manager))  # noqa: E731
+        there = []
+        _fit(5, hooks=[hook, saved])
+    assert there == [[], [2], [2], [2, 4], [2, 4, 5]]
+
+
 def test_a_state_that_fails_the_check_is_not_saved(tmp_path):
     def fail():
         raise loop.Diverged("step 2: broken")
