@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxgan import (
     checkpoint,
-    cli,
     images,
+    launch,
     loop,
     parallel,
     processes,
@@ -73,7 +73,7 @@ def train(
     shapes = jax.eval_shape(init, init_key)
     shardings = parallel.state_sharding(shapes, mesh, shard_params=config.shard_params)
     if config.dry_run:
-        _describe(config, source, shapes, step, mesh.size)
+        launch.describe(config, source, shapes, step, mesh.size)
         return None
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of the run")
@@ -112,7 +112,7 @@ def train(
         if scorer:
             scorer.prepare()
         with _out_of_memory_in_one_line(config, mesh):
-            state = run.to_the_end(_compiled(step, config, mesh, shardings), state)
+            state = run.to_the_end(launch.compiled(step, config, mesh, shardings), state)
         # Before anyone leaves, for whoever leaves first takes the others' last save along.
         manager.wait_until_finished()
         _say(f"finished: {folder.path} is at step {config.num_steps}; see its samples/")
@@ -177,7 +177,9 @@ class _Run:
         )
         try:
             with (
-                contextlib.closing(_batches(self.source, config, start, self.mesh)) as batches,
+                contextlib.closing(
+                    launch.batches(self.source, config, start, self.mesh)
+                ) as batches,
                 watchdog.Watchdog(limit=config.data_timeout) as dog,
             ):
                 return loop.fit(
@@ -402,64 +404,6 @@ def _scorer(config: RunConfig, source: Source) -> scoring.Scorer | None:
 def _best(config: RunConfig, workdir: pathlib.Path) -> Callable[[Sequence[int]], int | None]:
     """Names the best among saved steps, by the log as it is when asked."""
     return lambda saved: scoring.best_step(rundir.read_metrics(workdir), config.eval_metric, saved)
-
-
-def _compiled(step: StepFn, config: RunConfig, mesh: parallel.Mesh, shardings: GANState) -> StepFn:
-    if config.steps_per_call > 1:
-        step = steps.fused(step, config.steps_per_call)
-    if config.parallel == "pmap":
-        return parallel.pmap_step(step, mesh=mesh)
-    options = parallel.compiler_options(config.compute_dtype)
-    split = shardings if config.shard_params else None
-    return parallel.jit_step(step, mesh, shardings=split, compiler_options=options)
-
-
-def _batches(
-    source: Source, config: RunConfig, start: int, mesh: parallel.Mesh
-) -> Generator[Mapping[str, Any], None, None]:
-    """What each call of the step takes; a resident dataset goes to the devices once."""
-    batches = pipeline.batches(
-        source,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        start=start,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    resident = None
-    with contextlib.closing(batches):
-        while True:
-            launch = [dict(next(batches)) for _ in range(config.steps_per_call)]
-            data = [batch.pop(parallel.RESIDENT, None) for batch in launch][0]
-            if data is not None and resident is None:
-                resident = {parallel.RESIDENT: parallel.replicate(data, mesh)}
-            rows = launch[0]
-            if config.steps_per_call > 1:
-                rows = {name: np.stack([b[name] for b in launch], axis=1) for name in rows}
-            yield {**rows, **(resident or {})}
-
-
-def _describe(
-    config: RunConfig, source: Source, state: GANState, step: StepFn, num_devices: int
-) -> None:
-    """Prints what a run would be. Memory is that of the compiled step on one device."""
-    rows = config.batch_size // num_devices
-    example = jax.tree.map(np.asarray, source[np.zeros(1, np.int64)])
-    batch = {k: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for k, v in example.items()}
-    print(cli.as_flags(config), end="")
-    print(f"data: {source.name}, {len(source)} images of {source.image_shape}")
-    print(f"generator: {loop.count(state.gen.params):,} parameters")
-    print(f"discriminator: {loop.count(state.disc.params):,} parameters")
-    kind = jax.devices()[0].device_kind
-    print(f"devices: {num_devices} x {kind}, {rows} images on each, under {config.parallel}")
-    if config.parallel == "jit":
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        memory = (
-            jax.jit(step, donate_argnums=1).lower(key, state, batch).compile().memory_analysis()
-        )
-        if memory is not None:
-            size = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-            print(f"memory: about {size / 2**20:,.0f} MiB on each device: state, batch and step")
 
 
 def _module_of(config: RunConfig) -> str:

@@ -15,24 +15,28 @@ import tempfile
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parent.parent
+# Answers each line at once: a request to start with a process id, one to wait with an exit code.
 SERVER = """
 import json, os, runpy, signal, sys
 import jaxgan.data.folder, jaxgan.data.pipeline, jaxgan.sample, jaxgan.training
 import jaxgan.nets.dcgan, jaxgan.steps
 for line in sys.stdin:
     request = json.loads(line)
+    if "wait" in request:
+        _, status = os.waitpid(request["wait"], 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+        continue
     child = os.fork()
     if not child:
         for number, name in enumerate((os.devnull, request["out"], request["err"])):
             os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), number)
-        signal.alarm(150)
+        signal.alarm(request["limit"])
         os.chdir(request["cwd"])
+        os.environ.update(request["environ"])
         sys.argv = [request["module"], *request["argv"]]
         runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
         sys.exit(0)
     print(child, flush=True)
-    _, status = os.waitpid(child, 0)
-    print(os.waitstatus_to_exitcode(status), flush=True)
 """
 
 
@@ -63,22 +67,36 @@ def _server():
     return process
 
 
+def _ask(request) -> int:
+    server = _server()
+    server.stdin.write(json.dumps(request) + "\n")
+    server.stdin.flush()
+    answer = server.stdout.readline()
+    assert answer, f"the server of command lines ended with code {server.poll()}"
+    return int(answer)
+
+
+def start(module, *argv, out, err, cwd=ROOT, environ=None, limit=150) -> int:
+    """Starts `python -m module *argv`, which an alarm ends after so many seconds; its number."""
+    for path in (out, err):  # they may be read before the child has begun, or if it never does
+        pathlib.Path(path).write_text("")
+    request = {"module": module, "argv": argv, "out": str(out), "err": str(err), "cwd": str(cwd)}
+    return _ask({**request, "environ": environ or {}, "limit": limit})
+
+
+def wait(child) -> int:
+    """Waits for the end of a process that was started; its exit code."""
+    return _ask({"wait": child})
+
+
 def run(module, *argv, cwd=ROOT, meanwhile=None) -> Result:
     """Runs `python -m module *argv` to its end; meanwhile is given its number and its stdout."""
     with tempfile.TemporaryDirectory() as folder:
-        out, err = f"{folder}/out", f"{folder}/err"
-        for path in (out, err):  # they may be read before the child has begun, or if it never does
-            pathlib.Path(path).touch()
-        request = {"module": module, "argv": argv, "out": out, "err": err, "cwd": str(cwd)}
-        server = _server()
-        server.stdin.write(json.dumps(request) + "\n")
-        server.stdin.flush()
-        child = server.stdout.readline()
-        if child and meanwhile:
-            meanwhile(int(child), pathlib.Path(out))
-        answer = server.stdout.readline()
-        assert answer, f"the server of command lines ended with code {server.poll()}"
-        return Result(int(answer), pathlib.Path(out).read_text(), pathlib.Path(err).read_text())
+        out, err = pathlib.Path(folder) / "out", pathlib.Path(folder) / "err"
+        child = start(module, *argv, out=out, err=err, cwd=cwd)
+        if meanwhile:
+            meanwhile(child, out)
+        return Result(wait(child), out.read_text(), err.read_text())
 
 
 def mistake(module, *argv, code=2, cwd=ROOT) -> str:

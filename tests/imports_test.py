@@ -12,7 +12,7 @@ LAYERS = [
     {"latents", "images", "ema", "penalties", "regularizers", "losses", "augment", "nets", "data"},
     {"state", "metrics", "manifest", "processes", "watchdog"},
     {"steps", "parallel", "checkpoint", "saver"},
-    {"sample", "loop", "cli", "rundir", "scoring", "signals", "experiment", "training"},
+    {"sample", "loop", "cli", "rundir", "scoring", "signals", "experiment", "launch", "training"},
     {"experiments"},
 ]
 # Within a layer: only these, so that the order between them is a decision too.
@@ -24,8 +24,11 @@ SIDEWAYS = {
     ("experiment", "cli"),
     ("experiment", "rundir"),
     ("experiment", "scoring"),
-    ("training", "cli"),
+    ("launch", "cli"),
+    ("launch", "experiment"),
+    ("launch", "loop"),
     ("training", "experiment"),
+    ("training", "launch"),
     ("training", "loop"),
     ("training", "rundir"),
     ("training", "scoring"),

@@ -1,70 +1,12 @@
-"""Starts the processes of one run side by side, as forked copies of one warm process.
+"""Starts the processes of one run side by side, each with four CPU devices."""
 
-Each is a real `python -m experiments.mnist ...` with four CPU devices in all but the seconds of
-imports, and may be sent signals.
-"""
-
-import atexit
-import functools
 import json
 import os
-import pathlib
 import signal
 import socket
-import subprocess
-import sys
 import time
 
-from tests import runs
-
-ROOT = pathlib.Path(__file__).parent.parent
-# Answers each line at once: a request to start with a process id, one to wait with an exit code.
-SERVER = """
-import json, os, runpy, signal, sys
-import experiments.mnist
-for line in sys.stdin:
-    request = json.loads(line)
-    if "wait" in request:
-        _, status = os.waitpid(request["wait"], 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
-        continue
-    child = os.fork()
-    if not child:
-        for number, name in enumerate((os.devnull, request["out"], request["err"])):
-            os.dup2(os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
-        signal.alarm(request["limit"])
-        os.environ.update(request["environ"])
-        sys.argv = ["mnist.py", *request["argv"]]
-        runpy.run_module("experiments.mnist", run_name="__main__", alter_sys=True)
-        sys.exit(0)
-    print(child, flush=True)
-"""
-
-
-@functools.cache
-def _server():
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", SERVER],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-
-    def stop():
-        process.stdin.close()
-        process.stdout.close()
-        process.wait(30)
-
-    atexit.register(stop)
-    return process
-
-
-def _ask(request) -> int:
-    server = _server()
-    server.stdin.write(json.dumps(request) + "\n")
-    server.stdin.flush()
-    return int(server.stdout.readline())
+from tests import command, runs
 
 
 class Process:
@@ -72,8 +14,9 @@ class Process:
 
     def __init__(self, argv, out, *, environ, limit):
         self.out, self.err = out.with_suffix(".out"), out.with_suffix(".err")
-        request = {"argv": argv, "out": str(self.out), "err": str(self.err)}
-        self.pid = _ask({**request, "environ": environ, "limit": limit})
+        self.pid = command.start(
+            "experiments.mnist", *argv, out=self.out, err=self.err, environ=environ, limit=limit
+        )
         self.code = None
 
     def send(self, signum):
@@ -82,7 +25,7 @@ class Process:
     def wait(self) -> int:
         """Waits for its end, which comes: an alarm is set."""
         if self.code is None:
-            self.code = _ask({"wait": self.pid})
+            self.code = command.wait(self.pid)
         return self.code
 
     def told(self) -> list[str]:
