@@ -1,17 +1,20 @@
 """Scores a run's generator, or a set of samples, against real images; offline.
 
     python -m experiments.evaluate --workdir=runs/mnist
-    python -m experiments.evaluate --samples=DIR_OR_NPZ --dataset=mnist --data_dir=DIR
+    python -m experiments.evaluate --samples=DIR_OR_NPZ --reference=mnist --data_dir=DIR
+    python -m experiments.evaluate --samples=DIR_OR_NPZ --reference=DIR_OR_NPZ --weights=FILE
 
 Compares --num samples with as many images of the test split, which the generator has not seen, and
-prints every metric beside its floor: what as many training images get. The features are those of
-the reference dataset's own classifier, which `python -m experiments.classifier` trains; with
+prints every metric beside its floor: what as many training images get. Where files given as
+reference have no test split, every second image takes its place. The features are those of the
+reference dataset's own classifier, which `python -m experiments.classifier` trains; with
 --features=inception, those of the Inception-v3 that the FID is defined by. All devices take part.
 --checkpoint=best scores the one that scored best in training. Writes evaluation.json into the run
-directory.
+directory, or beside the samples.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -24,8 +27,12 @@ import jax
 import numpy as np
 
 from jaxgan import cli, data, experiment, images, parallel, sample, scoring
-from jaxgan.metrics import evaluate, reference
+from jaxgan.data.arrays import MissingSplit
+from jaxgan.metrics import evaluate
+from jaxgan.metrics import reference as references
 from jaxgan.types import UserError
+
+HALVES = "every second image, and those between"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +44,12 @@ class Config:
         "newest", "Checkpoint to score: newest, best (of a run with --eval_every), or a step."
     )
     samples: str = cli.field("", "Samples to score instead: a folder of images or an .npz file.")
-    dataset: str = cli.field("", "Reference dataset; empty for the run's own.")
-    data_dir: str = cli.field("", "Where the reference data are; empty for where the run had them.")
+    reference: str = cli.field(
+        "",
+        "Images to compare with: a dataset, a folder of images or an .npz file; empty for the "
+        "run's dataset.",
+    )
+    data_dir: str = cli.field("", "Where that dataset is; empty for where the run had it.")
     image_size: int = cli.field(
         0, "Side that all images are brought to; 0 for the run's, or as they are.", minimum=0
     )
@@ -46,24 +57,26 @@ class Config:
         0, "1 for grey, 3 for RGB; 0 for the run's, or as they are.", choices=(0, 1, 3)
     )
     num: int = cli.field(
-        10_000, "Samples, and reference images at most.", minimum=reference.MIN_IMAGES
+        10_000, "Samples, and reference images at most.", minimum=references.MIN_IMAGES
     )
-    features: str = cli.field("classifier", "What images are compared by.", choices=reference.KINDS)
+    features: str = cli.field(
+        "classifier", "What images are compared by.", choices=references.KINDS
+    )
     weights: str = cli.field("", "File of the features' weights, where not in its usual place.")
-    out: str = cli.field("", "File to write; empty for evaluation.json in the run directory.")
+    out: str = cli.field(
+        "", "File to write; empty for evaluation.json beside the samples or in the run directory."
+    )
     seed: int = cli.field(0, "Seed of the latents and of whatever the metrics draw.", minimum=0)
     batch_size: int = cli.field(500, "Images at a time; fewer need less memory.", minimum=1)
-    cache: str = cli.field(reference.CACHE, "Directory of reference features; empty for none.")
+    cache: str = cli.field(references.CACHE, "Directory of reference features; empty for none.")
 
     def __post_init__(self):
         """Checks every field."""
         cli.check(self)
         if bool(self.workdir) == bool(self.samples):
             raise UserError("give either --workdir or --samples")
-        if self.samples and not self.dataset:
-            raise UserError("--samples needs --dataset, the images to compare them with")
-        if self.samples and not self.out:
-            raise UserError("--samples needs --out=FILE.json to write the result to")
+        if self.samples and not self.reference:
+            raise UserError("--samples needs --reference, the images to compare them with")
         if self.workdir and (self.image_size or self.channels):
             raise UserError("--image_size and --channels are those of the run with --workdir")
         if self.features == "inception" and not self.weights:
@@ -79,23 +92,28 @@ def run(config: Config) -> dict[str, Any]:
     if config.workdir:
         trained = experiment.load_generator(config.workdir, which=config.checkpoint)
     settings = trained.config if trained else None
-    dataset = config.dataset or settings.dataset
-    data_dir = config.data_dir or (settings.data_dir if settings else "")
-    feature_fn, record = reference.open_features(
+    dataset, data_dir = _named(config, settings)
+    feature_fn, record = references.open_features(
         config.features, dataset=dataset, data_dir=data_dir, path=config.weights
     )
     form = settings or config
     size = {"image_size": form.image_size, "channels": form.channels}
-    real, train = (
-        data.load(dataset, data_dir=data_dir, split=split, **size) for split in ("test", "train")
-    )
-    reference.check_fit(real, feature_fn)
+    load = functools.partial(data.load, dataset, data_dir=data_dir, **size)
+    try:
+        real, train = load(split="test"), load(split="train")
+        split, first_real, first_train = "test", {}, {}
+    except MissingSplit:
+        if not config.reference:
+            raise
+        real = train = load(split="train")
+        split, first_real, first_train = HALVES, {"stride": 2}, {"start": 1, "stride": 2}
+    references.check_fit(real, feature_fn)
     sets = {
-        "real": reference.first(real, config.num),
-        "train": reference.first(train, config.num),
+        "real": references.first(real, config.num, **first_real),
+        "train": references.first(train, config.num, **first_train),
         "fake": _generated(config, trained) if trained else _from_files(config, size),
     }
-    evaluate.check_sets(sets, least=reference.MIN_IMAGES)
+    evaluate.check_sets(sets, least=references.MIN_IMAGES)
     options = {"batch_size": config.batch_size, "place": scoring.spread(), "progress": True}
     kept = {"digest": str(record["sha256"]), "cache": config.cache, **options}
     with warnings.catch_warnings():
@@ -104,7 +122,7 @@ def run(config: Config) -> dict[str, Any]:
             **sets,
             feature_fn=feature_fn,
             known={
-                name: reference.extract(sets[name], feature_fn, **kept)
+                name: references.extract(sets[name], feature_fn, **kept)
                 for name in ("real", "train")
             },
             seed=config.seed,
@@ -112,7 +130,7 @@ def run(config: Config) -> dict[str, Any]:
         )
     result = {
         "step": trained.step if trained else None,
-        "reference": {"dataset": dataset, "split": "test", "data": real.fingerprint},
+        "reference": {"dataset": dataset, "split": split, "data": real.fingerprint},
         "features": record,
         "seconds": round(time.perf_counter() - started, 1),
         **result,
@@ -138,6 +156,7 @@ def table(result: dict[str, Any]) -> str:
         [
             *lines,
             f"{result['num_fake']} samples, {result['num_real']} test, {result['num_train']} train",
+            *(["test and train: " + HALVES] if result["reference"]["split"] == HALVES else []),
             f"{result['nearer_to_train']:.3f} of the samples are nearer to train than to test",
             f"features of the {what}, sha256 {used['sha256'][:12]}",
             *(f"note: {text}" for text in result["warnings"]),
@@ -147,10 +166,34 @@ def table(result: dict[str, Any]) -> str:
 
 def _out_file(config: Config) -> pathlib.Path:
     """The file to write, checked before the time is spent."""
-    out = pathlib.Path(config.out or pathlib.Path(config.workdir) / "evaluation.json").expanduser()
-    if config.out and not (out.parent.is_dir() and os.access(out.parent, os.W_OK)):
-        raise UserError(f"--out={config.out}: {out.parent} is not a folder that can be written")
-    return out
+    if config.workdir and not config.out:
+        return pathlib.Path(config.workdir).expanduser() / "evaluation.json"
+    samples = pathlib.Path(config.samples).expanduser()
+    beside = samples.parent if _is_archive(config.samples) else samples
+    out = pathlib.Path(config.out).expanduser() if config.out else beside / "evaluation.json"
+    if out.parent.is_dir() and os.access(out.parent, os.W_OK):
+        return out
+    if config.out or out.parent.is_dir():
+        raise UserError(
+            f"--out={config.out}: {out.parent} is not a folder that can be written; name a file"
+        )
+    return out  # what is wrong with the samples is said when they are read
+
+
+def _is_archive(place: str) -> bool:
+    return place.endswith(".npz")
+
+
+def _named(config: Config, settings: Any) -> tuple[str, str]:
+    """The reference's dataset, and where it lies; a path stands for the images there."""
+    place = config.reference
+    if not place:
+        return settings.dataset, config.data_dir or settings.data_dir
+    if _is_archive(place):
+        return "arrays", place
+    if os.sep in place or os.path.isdir(os.path.expanduser(place)):
+        return "folder", place
+    return place, config.data_dir or (settings.data_dir if settings else "")
 
 
 def _generated(config: Config, trained: experiment.Trained) -> np.ndarray:
@@ -166,8 +209,8 @@ def _generated(config: Config, trained: experiment.Trained) -> np.ndarray:
 
 def _from_files(config: Config, size: Mapping[str, int]) -> np.ndarray:
     """Samples from a folder of images or an .npz file."""
-    kind = "arrays" if config.samples.endswith(".npz") else "folder"
-    return reference.first(data.load(kind, data_dir=config.samples, **size), config.num)
+    kind = "arrays" if _is_archive(config.samples) else "folder"
+    return references.first(data.load(kind, data_dir=config.samples, **size), config.num)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,10 @@ IMAGE_KEYS = {"train": ("image", "images", "x_train", "x"), "test": ("test_image
 LABEL_KEYS = {"train": ("label", "labels", "y_train", "y"), "test": ("test_label", "y_test")}
 
 
+class MissingSplit(UserError):
+    """The data are there, but not that part of them."""
+
+
 class ArraySource:
     """A dataset in memory: indexing with an int gives one example, with an array a whole batch."""
 
@@ -126,14 +130,15 @@ def load_npz(path: str | pathlib.Path, *, split: str = "train") -> ArraySource:
       The source.
 
     Raises:
-      UserError: missing or unreadable file, no images in it, values or labels out of range.
+      MissingSplit: no images of that split in it.
+      UserError: missing or unreadable file, values or labels out of range.
     """
     path = pathlib.Path(path)
     arrays = read_npz(path)
     image_key = next((key for key in IMAGE_KEYS[split] if key in arrays), None)
     if image_key is None:
         found = types.one_line(", ".join(sorted(arrays)[:20]) or "nothing")
-        raise UserError(
+        raise MissingSplit(
             f"{path}: no array named {' or '.join(IMAGE_KEYS[split])} for split {split};"
             f" found {found}"
         )

@@ -85,7 +85,9 @@ def _split_root(root: pathlib.Path, split: str) -> pathlib.Path:
     if names == {"train", "test"}:
         return root / split
     if split == "test":
-        raise UserError(f"{root}: has no test split; put the images into folders train and test")
+        raise arrays.MissingSplit(
+            f"{root}: has no test split; put the images into folders train and test"
+        )
     return root
 
 

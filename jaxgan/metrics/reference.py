@@ -62,17 +62,19 @@ def check_fit(source: Source, feature_fn: FeatureFn) -> None:
     jax.eval_shape(feature_fn, jax.ShapeDtypeStruct((1, *source.image_shape), jnp.float32))
 
 
-def first(source: Source, num: int) -> np.ndarray:
+def first(source: Source, num: int, *, start: int = 0, stride: int = 1) -> np.ndarray:
     """Takes the first images of a source, in its own order.
 
     Args:
       source: the images.
       num: how many, at most.
+      start: the first of them.
+      stride: from one to the next.
 
     Returns:
       [num or fewer, H, W, C] uint8.
     """
-    return source[np.arange(min(num, len(source)))]["image"]
+    return source[np.arange(start, len(source), stride)[:num]]["image"]
 
 
 def extract(

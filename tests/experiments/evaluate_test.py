@@ -56,7 +56,7 @@ def test_real_images_given_as_samples_score_as_the_floor_does(tmp_path, net):
         tmp_path,
         net,
         samples=str(tmp_path / "samples.npz"),
-        dataset="digits",
+        reference="digits",
         out=str(tmp_path / "result.json"),
     )
     first = evaluate.run(config)
@@ -70,6 +70,34 @@ def test_real_images_given_as_samples_score_as_the_floor_does(tmp_path, net):
     assert {k: v for k, v in again.items() if k != "seconds"} == {
         k: v for k, v in first.items() if k != "seconds"
     }
+
+
+@pytest.mark.parametrize("kind", ["folder", "arrays"])
+def test_files_are_compared_with_files(tmp_path, net, kind):
+    # Of a reference without a test split every second image is one half, the rest the floor's.
+    real, made = data.load("digits")[np.arange(80)]["image"], tmp_path / "made"
+    made.mkdir()
+    for number, image in enumerate(real[:40]):
+        Image.fromarray(image[..., 0]).save(made / f"{number:03}.png")
+    if kind == "folder":
+        place = tmp_path / "real"
+        place.mkdir()
+        for number, image in enumerate(real):
+            Image.fromarray(image[..., 0]).save(place / f"{number:03}.png")
+    else:
+        place = tmp_path / "real.npz"
+        np.savez(place, image=real)
+    result = evaluate.run(_config(tmp_path, net, samples=str(made), reference=str(place)))
+    assert result == json.loads((made / "evaluation.json").read_text())
+    assert [result[f"num_{name}"] for name in ("real", "train", "fake")] == [40, 40, 40]
+    assert result["reference"]["dataset"] == kind and "second" in result["reference"]["split"]
+    halves = {"real": real[::2], "train": real[1::2], "fake": real[:40]}
+    feature_fn = features.digit_features(weights.load(net)[0])
+    with pytest.warns(metrics.FewSamples):
+        expected = metrics.evaluate(**halves, feature_fn=feature_fn, seed=0)
+    for name in ("frechet_distance", "precision", "coverage"):
+        assert result[name] == pytest.approx(expected[name], rel=1e-4)
+        assert result["floor"][name] == pytest.approx(expected["floor"][name], rel=1e-4)
 
 
 @pytest.mark.slow  # every metric twice; the parts that spread over devices have tests of their own
@@ -109,7 +137,7 @@ def test_the_scores_of_training_are_those_of_this_command(tmp_path, monkeypatch)
 def test_mistakes_are_one_line(tmp_path, net):
     with pytest.raises(UserError, match="either --workdir or --samples"):
         evaluate.Config()
-    with pytest.raises(UserError, match="needs --dataset"):
+    with pytest.raises(UserError, match="needs --reference"):
         evaluate.Config(samples="x.npz")
     with pytest.raises(UserError, match="needs --weights=FILE, the Inception weights"):
         evaluate.Config(workdir="run", features="inception")
@@ -159,7 +187,7 @@ SQUARE = (28, 28)
 def test_bad_samples_are_one_line(tmp_path, net, make, message):
     samples = str(make(tmp_path))
     out = str(tmp_path / "result.json")
-    config = _config(tmp_path, net, samples=samples, dataset="digits", out=out, cache="")
+    config = _config(tmp_path, net, samples=samples, reference="digits", out=out, cache="")
     with pytest.raises(UserError, match=message) as caught:
         evaluate.run(config)
     assert "\n" not in str(caught.value) and not (tmp_path / "result.json").exists()
@@ -171,7 +199,7 @@ def test_samples_of_other_sizes_and_colours_are_brought_to_one(tmp_path, net):
         tmp_path,
         net,
         samples=str(folder),
-        dataset="digits",
+        reference="digits",
         out=str(tmp_path / out),
         image_size=28,
         channels=1,
@@ -197,13 +225,13 @@ def test_wrong_weights_are_one_line(tmp_path, net, name, message):
     weights.save(tmp_path / "small.npz", small, {"dataset": "digits"})
     weights.save(tmp_path / "mnist.npz", weights.load(net)[0], {"dataset": "mnist"})
     samples = _archive(tmp_path, np.zeros((12, 28, 28, 1), np.uint8))
-    options = {"samples": str(samples), "dataset": "digits", "out": str(tmp_path / "r.json")}
+    options = {"samples": str(samples), "reference": "digits", "out": str(tmp_path / "r.json")}
     with pytest.raises(UserError, match=message) as caught:
         evaluate.run(_config(tmp_path, tmp_path / name, **options))
     assert "\n" not in str(caught.value)
 
 
 def test_an_output_that_cannot_be_written_is_said_first(tmp_path, net):
-    options = {"samples": "x.npz", "dataset": "digits", "out": str(tmp_path / "no" / "r.json")}
+    options = {"samples": "x.npz", "reference": "digits", "out": str(tmp_path / "no" / "r.json")}
     with pytest.raises(UserError, match="is not a folder that can be written"):
         evaluate.run(_config(tmp_path, net, **options))
