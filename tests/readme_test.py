@@ -1,10 +1,14 @@
-"""The README's example runs as it stands."""
+"""The README's example runs as it stands, and its commands have the flags they are given."""
 
+import dataclasses
+import importlib
 import os
 import pathlib
 import re
 import subprocess
 import sys
+
+import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -42,3 +46,15 @@ def test_the_example_in_your_own_code_runs_as_it_stands(tmp_path):
         timeout=300,
     )
     assert result.returncode == 0, result.stderr[-3000:]
+
+
+@pytest.mark.parametrize("name", ["README.md", "BUILD.md"])
+def test_flags_of_the_commands_exist(name):
+    ours = {"flagfile", "helpshort", "helpfull"}  # absl's own
+    commands = re.findall(r"experiments\.(\w+)((?:[ \\\n]+--[^\s`|]+)+)", (ROOT / name).read_text())
+    assert commands
+    for experiment, text in commands:
+        config = importlib.import_module(f"experiments.{experiment}").Config
+        known = ours | {field.name for field in dataclasses.fields(config)}
+        flags = set(re.findall(r"--(\w+)", text))
+        assert flags <= known, (experiment, text)
