@@ -28,6 +28,7 @@ import numpy as np
 
 from jaxgan import cli, data, experiment, images, parallel, sample, scoring
 from jaxgan.data.arrays import MissingSplit
+from jaxgan.data.registry import Source
 from jaxgan.metrics import evaluate
 from jaxgan.metrics import reference as references
 from jaxgan.types import UserError
@@ -98,19 +99,12 @@ def run(config: Config) -> dict[str, Any]:
     )
     form = settings or config
     size = {"image_size": form.image_size, "channels": form.channels}
-    load = functools.partial(data.load, dataset, data_dir=data_dir, **size)
-    try:
-        real, train = load(split="test"), load(split="train")
-        split, first_real, first_train = "test", {}, {}
-    except MissingSplit:
-        if not config.reference:
-            raise
-        real = train = load(split="train")
-        split, first_real, first_train = HALVES, {"stride": 2}, {"start": 1, "stride": 2}
+    real, train, split = _real(config, dataset, data_dir, size)
     references.check_fit(real, feature_fn)
+    halves = split == HALVES
     sets = {
-        "real": references.first(real, config.num, **first_real),
-        "train": references.first(train, config.num, **first_train),
+        "real": references.first(real, config.num, stride=1 + halves),
+        "train": references.first(train, config.num, start=int(halves), stride=1 + halves),
         "fake": _generated(config, trained) if trained else _from_files(config, size),
     }
     evaluate.check_sets(sets, least=references.MIN_IMAGES)
@@ -194,6 +188,20 @@ def _named(config: Config, settings: Any) -> tuple[str, str]:
     if os.sep in place or os.path.isdir(os.path.expanduser(place)):
         return "folder", place
     return place, config.data_dir or (settings.data_dir if settings else "")
+
+
+def _real(
+    config: Config, dataset: str, data_dir: str, size: Mapping[str, int]
+) -> tuple[Source, Source, str]:
+    """Images to compare with, those for the floor, and how the two were told apart."""
+    load = functools.partial(data.load, dataset, data_dir=data_dir, **size)
+    try:
+        return load(split="test"), load(split="train"), "test"
+    except MissingSplit:
+        if not config.reference:  # what a run was trained on is no test of it
+            raise
+        source = load(split="train")
+        return source, source, HALVES
 
 
 def _generated(config: Config, trained: experiment.Trained) -> np.ndarray:
