@@ -88,11 +88,13 @@ def test_eight_devices_train_as_one_does(name, kind):
 @pytest.mark.slow  # a hundred steps on eight fake devices, three times
 @pytest.mark.parametrize("kind", ["jit", "pmap"])
 def test_a_hundred_steps_on_eight_devices_equal_one(kind):
-    name = "relativistic, r1_r2"
+    # Of the games the least chaotic: where rounding carries a unit across the kink of its ReLU, or
+    # batch statistics multiply it, two right runs part.
+    name = "relativistic average, alternating"
     one, eight = _one_device(name, 100), _train(kind, 8, 100, **GAMES[name])
     difference = tiny.largest_difference(one[0][-1], eight[0][-1])
     print(f"{kind}: largest difference of parameters after 100 steps {difference:.1e}")
-    assert difference < 1e-3
+    assert difference < 1e-4
 
 
 def _spread(state):

@@ -106,7 +106,7 @@ def test_one_device_scores_what_eight_score(tmp_path, monkeypatch):
     options |= {"workdir": str(runs.conditional()), "num": 21, "cache": "", "batch_size": 10}
     eight = evaluate.run(evaluate.Config(**options))
     mesh = parallel.make_mesh(jax.devices()[:1])
-    monkeypatch.setattr(parallel, "make_mesh", lambda: mesh)
+    monkeypatch.setattr(parallel, "make_mesh", lambda *_: mesh)
     one = evaluate.run(evaluate.Config(**options))
     for name in metrics.BETTER:
         assert eight[name] == pytest.approx(one[name], rel=1e-3, abs=1e-6), name
