@@ -38,7 +38,7 @@ from jaxgan.metrics import modes
 from jaxgan.nets import mlp
 from jaxgan.state import GANState, StepFn
 from jaxgan.steps import schedules
-from jaxgan.types import Array, Batch, Key, Metrics, Penalty, PyTree, UserError
+from jaxgan.types import Array, Batch, Key, Metrics, PyTree, UserError
 
 NUM_SAMPLES = 2500  # of the protocol
 UPDATES = {"simultaneous": steps.simultaneous_step, "alternating": steps.alternating_step}
@@ -191,7 +191,12 @@ def game(config: Config) -> tuple[Any, StepFn, Any]:
             disc_tx,
             ADVERSARIAL[config.loss],
             latent_dim=config.latent_dim,
-            penalty=_penalty(config, config.gamma * fading(state.step), state.step),
+            penalty=steps.named_penalty(
+                config.penalty,
+                config.gamma * fading(state.step),
+                interval=config.penalty_every,
+                step=state.step,
+            ),
         )
         return step(step_key, state, {**batch, "image": real})
 
@@ -251,14 +256,6 @@ def scatter(points: np.ndarray, extent: float, *, side: int = 200) -> np.ndarray
     edges = np.linspace(-extent, extent, side + 1)
     counts, _, _ = np.histogram2d(-points[:, 1], points[:, 0], bins=(edges, edges))
     return np.where(counts > 0, np.maximum(0, 160 - 20 * counts), 255).astype(np.uint8)[..., None]
-
-
-def _penalty(config: Config, weight: Any, step: Array) -> Penalty | None:
-    """The penalty asked for at a step, lazy where that is asked for."""
-    if config.penalty == "none":
-        return None
-    penalty = penalties.weighted(penalties.PENALTIES[config.penalty], weight)  # pyright: ignore
-    return steps.lazy(penalty, config.penalty_every, step) if config.penalty_every > 1 else penalty
 
 
 if __name__ == "__main__":

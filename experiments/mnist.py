@@ -19,7 +19,8 @@ from jaxgan.augment import ada, diffaug
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.nets import dcgan
 from jaxgan.state import GANState, StepFn
-from jaxgan.types import Augment, Key, UserError
+from jaxgan.steps import schedules
+from jaxgan.types import Array, Augment, Key, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,9 @@ class Config(experiment.RunConfig):
         "r1_r2", "Gradient penalty of D.", choices=("none", *penalties.PENALTIES)
     )
     gamma: float = cli.field(1.0, "Weight of the penalty.", minimum=0)
+    gamma_final: float = cli.field(
+        1.0, "Share of it left after decay_steps, on a cosine.", minimum=0
+    )
     augment: str = cli.field(
         "none",
         "How D sees images, real and generated: by DiffAugment, or ADA, stronger as D overfits.",
@@ -70,7 +74,9 @@ class Config(experiment.RunConfig):
     lr_final: float = cli.field(
         1.0, "Share of both rates left after decay_steps, on a cosine.", minimum=0
     )
-    decay_steps: int = cli.field(0, "Steps the rates decay over; 0 keeps them.", minimum=0)
+    decay_steps: int = cli.field(
+        0, "Steps that rates and gamma decay over; 0 keeps them.", minimum=0
+    )
     beta1: float = cli.field(0.5, "Adam's decay of the mean.", minimum=0, below=1)
     beta2: float = cli.field(0.99, "Adam's decay of the variance.", minimum=0, below=1)
     ema_half_life: float = cli.field(
@@ -169,9 +175,6 @@ def run(config: Config) -> GANState | None:
 
 def _update(config: Config, gen, disc, gen_tx, disc_tx, augment: Augment | None) -> StepFn:
     """One update of both players."""
-    penalty = None
-    if config.penalty != "none":
-        penalty = penalties.weighted(penalties.PENALTIES[config.penalty], config.gamma)
     loss = ADVERSARIAL[config.loss]
     game = {
         "latent_dim": config.latent_dim,
@@ -179,16 +182,25 @@ def _update(config: Config, gen, disc, gen_tx, disc_tx, augment: Augment | None)
         "augment": augment,
         "axis_name": config.axis_name,
     }
-    if config.update == "fresh":
-        return steps.chain(
-            steps.disc_step(gen, disc, disc_tx, loss, penalty=penalty, **game),
-            steps.gen_step(gen, disc, gen_tx, loss, **game),
-        )
-    both = {
-        "simultaneous": steps.simultaneous_step,
-        "alternating": steps.alternating_step,
-    }[config.update]
-    return both(gen, disc, gen_tx, disc_tx, loss, penalty=penalty, **game)
+
+    def weighted(gamma: float | Array) -> StepFn:
+        penalty = steps.named_penalty(config.penalty, gamma)
+        if config.update == "fresh":
+            return steps.chain(
+                steps.disc_step(gen, disc, disc_tx, loss, penalty=penalty, **game),
+                steps.gen_step(gen, disc, gen_tx, loss, **game),
+            )
+        both = {
+            "simultaneous": steps.simultaneous_step,
+            "alternating": steps.alternating_step,
+        }[config.update]
+        return both(gen, disc, gen_tx, disc_tx, loss, penalty=penalty, **game)
+
+    gamma, share, length = config.gamma, config.gamma_final, config.decay_steps
+    if share == 1 or not length:
+        return weighted(gamma)
+    fading = schedules.cosine(gamma, gamma * share, length)
+    return steps.scheduled(lambda number: weighted(fading(number)))
 
 
 def _widths(text: str, flag: str) -> tuple[int, ...]:

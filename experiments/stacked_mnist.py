@@ -195,12 +195,9 @@ def game(config: Config) -> tuple[Any, StepFn]:
         )
 
     def at_step(number: jax.Array) -> StepFn:
-        penalty = None
-        if config.penalty != "none":
-            weight: Any = gamma(number)
-            penalty = penalties.weighted(penalties.PENALTIES[config.penalty], weight)
-            if config.penalty_every > 1:
-                penalty = steps.lazy(penalty, config.penalty_every, number)
+        penalty = steps.named_penalty(
+            config.penalty, gamma(number), interval=config.penalty_every, step=number
+        )
         return steps.alternating_step(
             gen,
             disc,

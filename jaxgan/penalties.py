@@ -237,7 +237,7 @@ def r1_r2(key: Key, critic: Critic, real: Array, fake: Array) -> Array:
     return r1(key, critic, real, fake) + r2(key, critic, real, fake)
 
 
-def weighted(penalty: Penalty, weight: float) -> Penalty:
+def weighted(penalty: Penalty, weight: float | Array) -> Penalty:
     """Multiplies a penalty by its coefficient (gamma of R1 and R2, lambda of WGAN-GP).
 
     Args:

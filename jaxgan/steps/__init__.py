@@ -26,6 +26,7 @@ from jaxgan.steps.variants import (
     instance_noise,
     label_smoothing,
     lazy,
+    named_penalty,
     one_sided_smoothing,
     top_k,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "instance_noise",
     "label_smoothing",
     "lazy",
+    "named_penalty",
     "on_batch",
     "one_sided_smoothing",
     "over_shares",

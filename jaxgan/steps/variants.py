@@ -7,6 +7,7 @@ go into every step. Numbers may be traced: inside `steps.scheduled` they may fol
 import jax
 import jax.numpy as jnp
 
+from jaxgan import penalties
 from jaxgan.losses import AdversarialLoss
 from jaxgan.types import Array, Augment, Critic, Key, Penalty
 
@@ -133,3 +134,23 @@ def lazy(penalty: Penalty, interval: int, step: Array) -> Penalty:
         )
 
     return rarely
+
+
+def named_penalty(
+    name: str, weight: float | Array, *, interval: int = 1, step: Array | None = None
+) -> Penalty | None:
+    """Makes the penalty that an experiment's flags name.
+
+    Args:
+      name: a key of `penalties.PENALTIES`, or "none".
+      weight: its coefficient, which may follow a schedule.
+      interval: steps between penalties, see `lazy`.
+      step: [] steps taken, where the interval is more than 1.
+
+    Returns:
+      The penalty `(key, critic, real, fake) -> [B]`; None for "none".
+    """
+    if name == "none":
+        return None
+    penalty = penalties.weighted(penalties.PENALTIES[name], weight)
+    return penalty if step is None or interval == 1 else lazy(penalty, interval, step)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import mnist
+from jaxgan import rundir
 from jaxgan.types import UserError
 from tests import command, runs
 
@@ -19,6 +20,20 @@ def test_every_way_of_updating_trains(tmp_path, update):
     state = mnist.run(runs.config(tmp_path / "run", update=update, num_steps=2, **settings))
     assert int(state.step) == 2
     assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(state))
+
+
+def test_gamma_fades_over_the_decay(tmp_path):
+    # The penalty of each step is that of the same parameters under the constant gamma, times what
+    # the cosine has left: all of it, then three quarters; rates near 0 keep the parameters.
+    rates = {"gen_lr": 1e-12, "disc_lr": 1e-12, "penalty": "r1", "num_steps": 5, "log_every": 1}
+    for name, share in (("constant", 1.0), ("fading", 0.0)):
+        fade = {"gamma_final": share, "decay_steps": 3}
+        mnist.run(runs.config(tmp_path / name, **rates, **fade))
+    constant, fading = (
+        np.array([x["disc/penalty"] for x in rundir.read_metrics(tmp_path / name)])
+        for name in ("constant", "fading")
+    )
+    np.testing.assert_allclose(fading / constant, [1, 0.75, 0.25, 0, 0], rtol=1e-5, atol=1e-7)
 
 
 def test_adas_controller_trains_and_is_resumed(tmp_path):

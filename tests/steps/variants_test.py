@@ -85,6 +85,17 @@ def test_a_lazy_penalty_is_as_strong_on_average_and_nothing_in_between():
     assert values == [4 * 4.5, 0, 0, 0] * 2
 
 
+def test_a_penalty_of_a_name_is_weighted_and_lazy_where_asked_for():
+    critic = lambda x: 3.0 * x[:, 0]  # noqa: E731
+    x = jnp.ones((2, 1))
+    value = lambda penalty: float(penalty(KEY, critic, x, x).mean())  # noqa: E731
+    assert steps.named_penalty("none", 1.0) is None
+    assert value(steps.named_penalty("r1", 2.0)) == 2 * 4.5
+    assert value(steps.named_penalty("r1_r2", 2.0)) == 4 * 4.5
+    rare = [steps.named_penalty("r1", 2.0, interval=3, step=jnp.int32(n)) for n in range(4)]
+    assert [value(penalty) for penalty in rare] == [6 * 4.5, 0, 0, 6 * 4.5]
+
+
 def test_numbers_follow_a_schedule_inside_the_compiled_step():
     gen, disc, tx = tiny.DenseGen(), tiny.DenseDisc(batch_norm=False), optax.sgd(0.1)
     make = lambda gamma: steps.disc_step(  # noqa: E731
