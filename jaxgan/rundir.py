@@ -148,7 +148,8 @@ class RunDir:
         }
         stored = read_config(self.path) if (self.path / "config.json").exists() else None
         if stored:
-            fixed = [f.name for f in dataclasses.fields(config) if not f.metadata["changeable"]]
+            fields = dataclasses.fields(config)
+            fixed = {f.name: f.default for f in fields if not f.metadata["changeable"]}
             _check_same(stored, record, fixed, self.path)
             record["changes"] = _changes(stored, values)
         elif found := [name for name in OURS if (self.path / name).exists()]:
@@ -262,15 +263,19 @@ def _changes(stored: dict, now: dict) -> list[dict]:
     return [*before, changed]
 
 
-def _check_same(stored: dict, record: dict, fixed: list[str], path: pathlib.Path) -> None:
-    """Names the settings of which a run was made with other values."""
+def _check_same(stored: dict, record: dict, fixed: dict[str, Any], path: pathlib.Path) -> None:
+    """Names the settings of which a run was made with other values.
+
+    One that the run's version did not have yet counts as its default in `fixed`, which does what
+    was done before there was a choice.
+    """
     if stored["experiment"] != record["experiment"]:
         raise UserError(f"{path} holds a run of {stored['experiment']}; use another workdir")
-    then, now = stored["config"], record["config"]
+    then, now = {**fixed, **stored["config"]}, record["config"]
     different = [
-        f"{name} is {then.get(name, 'unset')} there, {now[name]} here"
+        f"{name} is {then[name]} there, {now[name]} here"
         for name in fixed
-        if then.get(name) != now[name]
+        if then[name] != now[name]
     ]
     if stored["data"]["fingerprint"] != record["data"]["fingerprint"] and not different:
         different = ["the training data have changed"]

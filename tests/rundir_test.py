@@ -57,13 +57,15 @@ def test_other_settings_are_refused_and_named(tmp_path):
     _used(tmp_path)  # the refusal let the directory go
 
 
-def test_a_setting_that_an_older_run_did_not_have_is_named(tmp_path):
+def test_a_setting_that_an_older_run_did_not_have_counts_as_its_default(tmp_path):
     _used(tmp_path)
     record = json.loads((tmp_path / "config.json").read_text())
     del record["config"]["width"]
     (tmp_path / "config.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match="width is unset there, 8 here"):
-        _open(tmp_path)
+    with pytest.raises(UserError, match="width is 8 there, 9 here"):
+        _open(tmp_path, Config(width=9))
+    _used(tmp_path)
+    assert rundir.read_config(tmp_path)["config"]["width"] == 8
 
 
 def test_another_experiment_is_refused(tmp_path):
