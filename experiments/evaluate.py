@@ -94,12 +94,12 @@ def run(config: Config) -> dict[str, Any]:
         trained = experiment.load_generator(config.workdir, which=config.checkpoint)
     settings = trained.config if trained else None
     dataset, data_dir = _named(config, settings)
-    feature_fn, record = references.open_features(
-        config.features, dataset=dataset, data_dir=data_dir, path=config.weights
-    )
     form = settings or config
     size = {"image_size": form.image_size, "channels": form.channels}
     real, train, split = _real(config, dataset, data_dir, size)
+    feature_fn, record = references.open_features(
+        config.features, dataset=dataset, data_dir=data_dir, path=config.weights
+    )
     references.check_fit(real, feature_fn)
     halves = split == HALVES
     sets = {
@@ -185,7 +185,7 @@ def _named(config: Config, settings: Any) -> tuple[str, str]:
         return settings.dataset, config.data_dir or settings.data_dir
     if _is_archive(place):
         return "arrays", place
-    if os.sep in place or os.path.isdir(os.path.expanduser(place)):
+    if place[0] in "/~." or os.path.isdir(place):  # TensorFlow Datasets' names may have a slash
         return "folder", place
     return place, config.data_dir or (settings.data_dir if settings else "")
 

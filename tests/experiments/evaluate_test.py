@@ -144,7 +144,8 @@ def test_mistakes_are_one_line(tmp_path, net):
     with pytest.raises(UserError, match="holds no run"):
         evaluate.run(_config(tmp_path, net, workdir=str(tmp_path)))
     with pytest.raises(UserError, match="python -m experiments.classifier"):
-        evaluate.run(_config(tmp_path, tmp_path / "none.npz", workdir=str(runs.conditional())))
+        held_out = {"workdir": str(runs.conditional()), "data_dir": str(runs.split_file())}
+        evaluate.run(_config(tmp_path, tmp_path / "none.npz", **held_out))
 
 
 def _pictures(folder, *sizes, mode="L"):
