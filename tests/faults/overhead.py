@@ -1,0 +1,91 @@
+"""Times what safety costs a run of mnist.flags: the look for NaN, the manifest of a save.
+
+    python -m tests.faults.overhead
+
+Steps with and without the look are timed in turn; the median of the differences counts.
+"""
+
+import dataclasses
+import pathlib
+import statistics
+import tempfile
+import time
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments import mnist
+from jaxgan import checkpoint, manifest, parallel, state, steps
+from jaxgan.steps import combine
+
+FLAGS = pathlib.Path(mnist.__file__).parent / "flags" / "mnist.flags"
+ROUNDS, SAVE_EVERY = 40, 500
+
+
+def config():
+    """The settings of the flagfile."""
+    types = {field.name: type(field.default) for field in dataclasses.fields(mnist.Config)}
+    lines = [line for line in FLAGS.read_text().splitlines() if line.startswith("--")]
+    pairs = [line.removeprefix("--").split("=") for line in lines]
+    return mnist.Config(**{name: types[name](value) for name, value in pairs})
+
+
+def trained(settings, *, look):
+    """(compiled step, state after its first call): what a run does, with the look or without."""
+    gen, disc = mnist.players(settings, num_classes=0)
+    txs = (optax.adam(settings.gen_lr), optax.adam(settings.disc_lr))
+
+    def init():
+        z, x = jnp.zeros((1, settings.latent_dim)), jnp.zeros((1, 28, 28, 1))
+        gen_key, disc_key = jax.random.split(jax.random.key(0))
+        return state.init_state(
+            state.init_player(gen.init(gen_key, z, train=False), txs[0]),
+            state.init_player(disc.init(disc_key, x, train=False), txs[1]),
+        )
+
+    update = mnist._update(settings, gen, disc, *txs, None)
+    step = jax.jit(steps.train_step(update, steps.ema_step(0.99)), donate_argnums=1)
+    without = mock.patch.object(combine, "_finite", lambda player, loss: jnp.asarray(True))
+    with without if not look else mock.MagicMock():
+        now, _ = step(jax.random.key(1), jax.jit(init)(), batch(settings))
+    return step, now
+
+
+def batch(settings):
+    """One batch of noise."""
+    shape = (settings.batch_size, 28, 28, 1)
+    return {"image": np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)}
+
+
+def main():
+    """Prints both costs as shares of a step, and of the steps between two saves."""
+    parallel.initialize()
+    settings = config()
+    games, images = [trained(settings, look=look) for look in (True, False)], batch(settings)
+    seconds = ([], [])
+    for number in range(2 * ROUNDS):
+        which = (number + number // 2) % 2  # each of the two goes first every other time
+        step, now = games[which]
+        start = time.perf_counter()
+        now, _ = jax.block_until_ready(step(jax.random.key(1), now, images))
+        seconds[which].append(time.perf_counter() - start)
+        games[which] = step, now
+    bare = statistics.median(seconds[1])
+    look = statistics.median(a - b for a, b in zip(*seconds, strict=True))
+    with tempfile.TemporaryDirectory() as folder:
+        with checkpoint.manager(folder) as manager:
+            checkpoint.save(manager, games[0][1])
+        (saved,) = (path for path in pathlib.Path(folder).iterdir() if path.name.isdecimal())
+        start = time.perf_counter()
+        manifest.write(saved)
+        written = time.perf_counter() - start
+    print(f"a step {1e3 * bare:.1f} ms; the look for NaN {1e3 * look:.2f} ms, {look / bare:.2%}")
+    share = written / (SAVE_EVERY * bare)
+    print(f"a manifest {1e3 * written:.1f} ms, {share:.4%} of {SAVE_EVERY} steps")
+
+
+if __name__ == "__main__":
+    main()
