@@ -93,6 +93,10 @@ class Config(experiment.RunConfig):
                 f"--penalty={self.penalty} needs each image's own gradient, which "
                 "--disc_norm=batch mixes; use --disc_norm=group, layer or none"
             )
+        if self.gamma_final != 1 and not self.decay_steps:
+            raise UserError(
+                f"--gamma_final={self.gamma_final} needs --decay_steps, over which gamma fades"
+            )
         signless = self.loss in ("relativistic", "relativistic_average", "wasserstein")
         if self.augment == "ada" and signless:
             raise UserError(
@@ -197,7 +201,7 @@ def _update(config: Config, gen, disc, gen_tx, disc_tx, augment: Augment | None)
         return both(gen, disc, gen_tx, disc_tx, loss, penalty=penalty, **game)
 
     gamma, share, length = config.gamma, config.gamma_final, config.decay_steps
-    if share == 1 or not length:
+    if share == 1:
         return weighted(gamma)
     fading = schedules.cosine(gamma, gamma * share, length)
     return steps.scheduled(lambda number: weighted(fading(number)))

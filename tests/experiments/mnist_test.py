@@ -11,7 +11,7 @@ import pytest
 from experiments import mnist
 from jaxgan import rundir
 from jaxgan.types import UserError
-from tests import command, runs
+from tests import command, runs, tiny
 
 
 @pytest.mark.parametrize("update", ["simultaneous", "alternating", "fresh"])
@@ -34,6 +34,21 @@ def test_gamma_fades_over_the_decay(tmp_path):
         for name in ("constant", "fading")
     )
     np.testing.assert_allclose(fading / constant, [1, 0.75, 0.25, 0, 0], rtol=1e-5, atol=1e-7)
+
+
+def test_a_gamma_that_has_no_time_to_fade_is_one_line(tmp_path):
+    with pytest.raises(UserError, match="--gamma_final=0.1 needs --decay_steps"):
+        runs.config(tmp_path / "run", gamma_final=0.1)
+
+
+@pytest.mark.slow  # compiles three programs
+def test_a_run_with_ada_that_is_stopped_ends_as_one_that_is_not(tmp_path):
+    settings = {"augment": "ada", "loss": "hinge", "penalty": "none", "ada_ramp": 640}
+    ours, theirs = (
+        [mnist.run(runs.config(tmp_path / name, num_steps=num, **settings)) for num in stops][-1]
+        for name, stops in (("straight", [6]), ("stopped", [3, 6]))
+    )
+    assert tiny.equal(ours, theirs)
 
 
 def test_adas_controller_trains_and_is_resumed(tmp_path):

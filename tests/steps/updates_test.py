@@ -140,7 +140,8 @@ def test_accumulated_gradients_are_those_of_the_large_batch(loss, penalty):
     for number in range(2):
         batch = tiny.batch(number, side=4)
         (expected, want), (ours, got) = _run(whole, expected, batch), _run(shares, ours, batch)
-        for name in ("disc/loss", "gen/loss"):  # not accuracy: each share has its own middle
+        # Not accuracy: each share has its own middle.
+        for name in ("disc/loss", "gen/loss", "disc/real", "disc/fake"):
             np.testing.assert_allclose(got[name], want[name], rtol=1e-4)
     for player in ("gen", "disc"):
         params = [getattr(now, player).params for now in (expected, ours)]
