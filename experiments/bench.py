@@ -30,9 +30,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgan import cli, parallel, penalties, state, steps
+from jaxgan import parallel, penalties, state, steps
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.nets import dcgan
+from jaxgan.run import cli
 from jaxgan.state import GANState, StepFn
 from jaxgan.types import Key, UserError
 

@@ -20,9 +20,10 @@ import numpy as np
 import optax
 from absl import logging
 
-from jaxgan import cli, data, ema, images
+from jaxgan import data, ema, images
 from jaxgan.data import pipeline
 from jaxgan.metrics import features, weights
+from jaxgan.run import cli
 from jaxgan.types import Array, UserError
 
 

@@ -26,11 +26,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgan import cli, data, experiment, images, parallel, sample, scoring
+from jaxgan import data, images, parallel, sample
 from jaxgan.data.arrays import MissingSplit
 from jaxgan.data.registry import Source
 from jaxgan.metrics import evaluate
 from jaxgan.metrics import reference as references
+from jaxgan.run import cli, load, scoring
 from jaxgan.types import UserError
 
 HALVES = "every second image, and those between"
@@ -91,7 +92,7 @@ def run(config: Config) -> dict[str, Any]:
     out = _out_file(config)
     trained = None
     if config.workdir:
-        trained = experiment.load_generator(config.workdir, which=config.checkpoint)
+        trained = load.load_generator(config.workdir, which=config.checkpoint)
     settings = trained.config if trained else None
     dataset, data_dir = _named(config, settings)
     form = settings or config
@@ -204,7 +205,7 @@ def _real(
         return source, source, HALVES
 
 
-def _generated(config: Config, trained: experiment.Trained) -> np.ndarray:
+def _generated(config: Config, trained: load.Trained) -> np.ndarray:
     """Samples of a run's moving average."""
     gen, variables, settings, _ = trained
     z = sample.draw(jax.random.key(config.seed), config.num, settings.latent_dim)

@@ -19,23 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgan import (
-    checkpoint,
-    cli,
-    ema,
-    images,
-    latents,
-    loop,
-    penalties,
-    rundir,
-    signals,
-    steps,
-)
+from jaxgan import ema, images, latents, penalties, steps
 from jaxgan import state as states
 from jaxgan.data import synthetic
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.metrics import modes
 from jaxgan.nets import mlp
+from jaxgan.run import checkpoint, cli, hooks, loop, rundir, signals
 from jaxgan.state import GANState, StepFn
 from jaxgan.steps import schedules
 from jaxgan.types import Array, Batch, Key, Metrics, PyTree, UserError
@@ -119,8 +109,8 @@ def run(config: Config) -> dict[str, Any]:
             print(f"finished: {made.path} is at step {start}\n{modes.table_row(results)}")
             return results
         made.start_logs(start)
-        guard = loop.Guard()
-        log = loop.Log(
+        guard = hooks.Guard()
+        log = hooks.Log(
             made.log,
             every=config.steps_per_call,
             start=start,
@@ -138,7 +128,7 @@ def run(config: Config) -> dict[str, Any]:
                 hooks=(
                     guard,
                     log,
-                    loop.save_every(
+                    hooks.save_every(
                         4 * config.steps_per_call,
                         config.num_steps,
                         manager,

@@ -14,17 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgan import cli, data, ema, experiment, penalties, sample, scoring, state, steps, training
+from jaxgan import data, ema, penalties, sample, state, steps
 from jaxgan.augment import ada, diffaug
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.nets import dcgan
+from jaxgan.run import cli, driver, launch, scoring
+from jaxgan.run.config import RunConfig
 from jaxgan.state import GANState, StepFn
 from jaxgan.steps import schedules
 from jaxgan.types import Array, Augment, Key, UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(experiment.RunConfig):
+class Config(RunConfig):
     """The flags of this experiment; the flagfiles in experiments/flags set those of a recipe."""
 
     image_size: int = cli.field(28, "Side of the images in pixels: 8, 16, 28, 32, 64 or 128.")
@@ -130,7 +132,7 @@ def players(config: Config, *, num_classes: int) -> tuple[dcgan.Generator, dcgan
 
 def run(config: Config) -> GANState | None:
     """Trains; returns the final state, or None after a dry run."""
-    experiment.initialize(config)
+    launch.initialize(config)
     source = data.load(
         config.dataset,
         data_dir=config.data_dir,
@@ -174,7 +176,7 @@ def run(config: Config) -> GANState | None:
         label = jnp.arange(num) % source.num_classes if config.conditional else None
         return sample.generate(gen, now.gen_ema, z, label, place=scoring.spread())
 
-    return training.train(config, source=source, init=init, step=step, samples=samples)
+    return driver.train(config, source=source, init=init, step=step, samples=samples)
 
 
 def _update(config: Config, gen, disc, gen_tx, disc_tx, augment: Augment | None) -> StepFn:

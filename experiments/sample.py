@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan import cli, experiment, images, sample
+from jaxgan import images, sample
+from jaxgan.run import cli, load
 from jaxgan.types import UserError
 
 
@@ -56,9 +57,7 @@ def run(config: Config) -> np.ndarray:
         raise UserError(f"--out={config.out}: {out.parent} is not a folder that can be written")
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of a run")
-    gen, variables, settings, step = experiment.load_generator(
-        config.workdir, which=config.checkpoint
-    )
+    gen, variables, settings, step = load.load_generator(config.workdir, which=config.checkpoint)
 
     columns = math.ceil(math.sqrt(config.num))
     key = jax.random.key(config.seed)

@@ -20,25 +20,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgan import (
-    cli,
-    data,
-    ema,
-    experiment,
-    images,
-    latents,
-    penalties,
-    processes,
-    sample,
-    scoring,
-    state,
-    steps,
-    training,
-)
+from jaxgan import data, ema, images, latents, penalties, sample, state, steps
 from jaxgan.data import arrays, stacked
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.metrics import features, modes, weights
 from jaxgan.nets import dcgan
+from jaxgan.parallel import processes
+from jaxgan.run import cli, driver, launch, scoring
+from jaxgan.run.config import RunConfig
 from jaxgan.state import GANState, StepFn
 from jaxgan.steps import schedules
 from jaxgan.steps.adversarial import Prior
@@ -64,7 +53,7 @@ PROTOCOLS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(experiment.RunConfig):
+class Config(RunConfig):
     """The flags of this experiment; those of a protocol are fixed."""
 
     protocol: str = cli.field("p1", "How it is measured.", choices=tuple(PROTOCOLS))
@@ -124,7 +113,7 @@ def players(config: Config, *, num_classes: int) -> tuple[dcgan.Generator, dcgan
 
 def run(config: Config) -> dict[str, Any] | None:
     """Trains every seed and measures; returns the results, or None after a dry run."""
-    experiment.initialize(config)
+    launch.initialize(config)
     if not config.workdir and not config.dry_run:
         raise UserError("--workdir is empty; name the directory of the run")
     params, record = weights.load_classifier(
@@ -238,7 +227,7 @@ def _train(config: Config, source: arrays.ArraySource) -> np.ndarray | None:
         z = protocol.prior(key, num, protocol.latent_dim)
         return sample.generate(gen, now.gen_ema, z, place=scoring.spread())
 
-    now = training.train(config, source=source, init=init, step=step, samples=samples)
+    now = driver.train(config, source=source, init=init, step=step, samples=samples)
     if now is None:
         return None
     return images.to_uint8(samples(now, jax.random.key(config.seed), _num_scored(config)))

@@ -12,8 +12,8 @@ from jaxgan.losses import ADVERSARIAL
 
 # Defaults before the `*`, each for a reason.
 POSITIONAL_DEFAULTS = {
-    "jaxgan.parallel.make_mesh": {"devices"},  # `make_mesh()` is all of them
-    "jaxgan.parallel.pmap_step": {"axis_name"},  # as jax.pmap has it
+    "jaxgan.parallel.mesh.make_mesh": {"devices"},  # `make_mesh()` is all of them
+    "jaxgan.parallel.compile.pmap_step": {"axis_name"},  # as jax.pmap has it
 }
 # `label` is optional and third in every network's call: its position is the signature.
 CALL_SIGNATURE = {"label"}

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests import tiny
+from tests.helpers import tiny
 
 FILE = pathlib.Path(__file__).parent / "golden.json"
 LONG_FILE = FILE.with_name("golden_long.json")  # {version of JAX: {game: {metric: [100]}}}

@@ -10,7 +10,7 @@ from jaxgan import penalties, state, steps
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.nets import dcgan
 from jaxgan.nets import mlp as mlp_nets
-from tests import tiny
+from tests.helpers import tiny
 
 KEY = jax.random.key(0)
 W = jnp.array([3.0, -4.0, 12.0])  # of length 13

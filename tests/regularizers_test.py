@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from jaxgan import regularizers, state, steps, types
-from tests import tiny
+from tests.helpers import tiny
 
 KEY = jax.random.key(4)
 RANDOM = np.random.default_rng(0)

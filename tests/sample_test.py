@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from jaxgan import sample
 from jaxgan.types import UserError
-from tests import tiny
+from tests.helpers import tiny
 
 KEY = jax.random.key(0)
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from jaxgan import state
-from tests import tiny
+from tests.helpers import tiny
 
 TX = optax.sgd(0.1, momentum=0.9)
 

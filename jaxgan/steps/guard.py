@@ -1,6 +1,6 @@
 """What a training step does where a player is no longer finite, on the device, without the host.
 
-"gen/finite" and "disc/finite" of `train_step` say that it happened, and `loop.Guard` stops the run.
+"gen/finite" and "disc/finite" of `train_step` say that it happened; `hooks.Guard` stops the run.
 Here are the two ways to go on: drop the step, or begin again from a good state with other random
 numbers. Both keep count in the state, so that a run taken up again is still the same run.
 """
@@ -23,7 +23,7 @@ def skip_nonfinite(step: StepFn, *, limit: int = 100) -> StepFn:
     Args:
       step: made by `train_step` (one step, before `fused`).
       limit: this many steps dropped in a row end the patience: from then on the metrics say that
-        players are not finite, for `loop.Guard` to stop the run, its state still good.
+        players are not finite, for `hooks.Guard` to stop the run, its state still good.
 
     Returns:
       A step with the metric "guard/skipped", the steps dropped so far. Of one dropped, the other

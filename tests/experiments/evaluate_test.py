@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from experiments import evaluate, mnist
-from jaxgan import data, parallel, rundir
+from jaxgan import data, parallel
 from jaxgan.metrics import evaluate as metrics
 from jaxgan.metrics import features, weights
+from jaxgan.run import rundir
 from jaxgan.types import UserError
-from tests import runs
+from tests.helpers import runs
 
 
 @pytest.fixture(scope="module")

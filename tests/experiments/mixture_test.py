@@ -8,7 +8,7 @@ import pytest
 
 from experiments import mixture
 from jaxgan.types import UserError
-from tests import command, runs
+from tests.helpers import command, runs
 
 SMALL = {
     "seeds": 2,

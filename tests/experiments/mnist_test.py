@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from experiments import mnist
-from jaxgan import rundir
+from jaxgan.run import rundir
 from jaxgan.types import UserError
-from tests import command, runs, tiny
+from tests.helpers import command, runs, tiny
 
 
 @pytest.mark.parametrize("update", ["simultaneous", "alternating", "fresh"])

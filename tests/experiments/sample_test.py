@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 from experiments import sample
-from jaxgan import checkpoint
+from jaxgan.run import checkpoint
 from jaxgan.types import UserError
-from tests import command, runs
+from tests.helpers import command, runs
 
 
 @pytest.fixture(scope="module")

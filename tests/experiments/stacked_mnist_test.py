@@ -11,7 +11,7 @@ import pytest
 from experiments import stacked_mnist
 from jaxgan.metrics import features, weights
 from jaxgan.types import UserError
-from tests import command
+from tests.helpers import command
 
 SMALL = {
     "num_steps": 2,

@@ -12,10 +12,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgan import checkpoint, manifest, saver
+from jaxgan.run import checkpoint, manifest, saver
 from jaxgan.types import UserError
-from tests import runs, tiny
 from tests.faults import small
+from tests.helpers import runs, tiny
 
 
 @functools.cache

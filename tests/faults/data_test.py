@@ -20,8 +20,8 @@ import pytest
 from jaxgan import data
 from jaxgan.data import arrays, folder, idx, pipeline
 from jaxgan.types import UserError
-from tests import command, runs
 from tests.data import folder_test, idx_test
+from tests.helpers import command, runs
 
 IMAGE = np.arange(6 * 4 * 5, dtype=np.uint8).reshape(6, 4, 5, 1)
 

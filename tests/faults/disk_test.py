@@ -10,10 +10,10 @@ import time
 
 import pytest
 
-from jaxgan import checkpoint, loop, manifest, saver
+from jaxgan.run import checkpoint, hooks, manifest, saver
 from jaxgan.types import UserError
-from tests import runs, tiny
 from tests.faults import small
+from tests.helpers import runs, tiny
 
 
 def _leftovers(workdir):
@@ -103,7 +103,7 @@ def test_a_failure_is_found_without_waiting_within_one_step_of_its_end(tmp_path,
 
     monkeypatch.setattr(manifest, "write", fail)
     with checkpoint.manager(tmp_path) as manager:
-        hook = loop.save_every(2, 9, manager, lambda: None, stop=True)
+        hook = hooks.save_every(2, 9, manager, lambda: None, stop=True)
         hook(2, small.state(step=2), {})
         hook(3, small.state(step=3), {})  # still being written: does not wait
         gate.set()

@@ -15,7 +15,7 @@ from absl import flags
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxgan import cli, rundir
+from jaxgan.run import cli, flagfiles, rundir
 from jaxgan.types import UserError
 
 DEFINE = {
@@ -44,7 +44,7 @@ def parse(*argv):
     for spec in dataclasses.fields(Config):
         DEFINE[type(spec.default)](spec.name, spec.default, "Help.", flag_values=values)
     with mock.patch.object(flags, "FLAGS", values):
-        cli._parse(["program", *argv])
+        flagfiles.parse(["program", *argv])
     return Config(**{spec.name: values[spec.name].value for spec in dataclasses.fields(Config)})
 
 

@@ -15,10 +15,10 @@ import sys
 
 import pytest
 
-from jaxgan import checkpoint, manifest
+from jaxgan.run import checkpoint, manifest
 from jaxgan.types import UserError
-from tests import tiny
 from tests.faults import small
+from tests.helpers import tiny
 
 FOLDER = pathlib.Path(__file__).parent.parent / "fixtures"
 STEP = 30

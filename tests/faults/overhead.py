@@ -21,7 +21,8 @@ import numpy as np
 import optax
 
 from experiments import mnist
-from jaxgan import checkpoint, manifest, parallel, state, steps
+from jaxgan import parallel, state, steps
+from jaxgan.run import checkpoint, manifest
 from jaxgan.steps import adversarial, combine
 
 FLAGS = pathlib.Path(mnist.__file__).parent / "flags" / "mnist.flags"

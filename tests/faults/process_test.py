@@ -12,10 +12,10 @@ import time
 import jax
 import pytest
 
-from jaxgan import rundir, saver, training, watchdog
+from jaxgan.run import driver, rundir, saver, watchdog
 from jaxgan.types import UserError
-from tests import command, runs, tiny
 from tests.faults import small
+from tests.helpers import command, runs, tiny
 
 NUM_STEPS = 40
 EVERY = 4
@@ -151,7 +151,7 @@ def test_memory_that_does_not_suffice_is_one_line(tmp_path, text):
     def step(key, now, batch):
         raise error
 
-    with pytest.raises(training.OutOfMemory, match="--batch_size=16 over 8 x cpu") as caught:
+    with pytest.raises(driver.OutOfMemory, match="--batch_size=16 over 8 x cpu") as caught:
         small.train(tmp_path / "run", step=step)
     assert "--compute_dtype" in str(caught.value) and "\n" not in str(caught.value)
     assert caught.value.exit_code == 1
@@ -168,7 +168,7 @@ def test_other_errors_of_the_runtime_are_shown_as_they_are(tmp_path):
 
 HOLDER = """
 import sys, time
-from jaxgan import rundir
+from jaxgan.run import rundir
 rundir._take(__import__("pathlib").Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from jaxgan import checkpoint, manifest, signals
-from tests import command, runs, tiny
+from jaxgan.run import checkpoint, manifest, signals
 from tests.faults import small
+from tests.helpers import command, runs, tiny
 
 
 def _send(signum):

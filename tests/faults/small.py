@@ -1,4 +1,4 @@
-"""A run of `training.train` whose step computes next to nothing: for what happens around steps.
+"""A run of `driver.train` whose step computes next to nothing: for what happens around steps.
 
 As a process: `python -m tests.faults.small WORKDIR '{"num_steps": 9}'`.
 """
@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgan import data, training
+from jaxgan import data
+from jaxgan.run import driver
 from jaxgan.state import GANState, init_player, init_state
-from tests import runs
+from tests.helpers import runs
 
 
 def state(scale=1.0, step=0) -> GANState:
@@ -48,9 +49,7 @@ def train(workdir, *, at=None, step=advance, **settings) -> GANState | None:
         (at or {}).get(int(now.step), lambda: None)()
         return np.zeros((num, 8, 8, 1), np.float32)
 
-    return training.train(
-        config, source=source, init=lambda key: state(), step=step, samples=samples
-    )
+    return driver.train(config, source=source, init=lambda key: state(), step=step, samples=samples)
 
 
 if __name__ == "__main__":

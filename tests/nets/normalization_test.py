@@ -10,7 +10,7 @@ import pytest
 from jaxgan import penalties, steps, types
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.nets import layers, normalization
-from tests import tiny
+from tests.helpers import tiny
 
 KEY = jax.random.key(2)
 IMAGES = np.random.default_rng(0).normal(size=(4, 4, 4, 3)).astype(np.float32)

@@ -11,7 +11,7 @@ import pytest
 from jaxgan import penalties, steps
 from jaxgan.augment import ada
 from jaxgan.losses import ADVERSARIAL
-from tests import tiny
+from tests.helpers import tiny
 
 KEY, TX = jax.random.key(5), optax.sgd(0.1)
 GEN, DISC = tiny.DenseGen(), tiny.DenseDisc(batch_norm=False)

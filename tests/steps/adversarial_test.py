@@ -13,7 +13,7 @@ from jaxgan import ema, penalties, state, steps
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.steps import adversarial
 from jaxgan.types import UserError
-from tests import tiny
+from tests.helpers import tiny
 
 KEY = jax.random.key(11)
 Z = jnp.asarray(np.random.default_rng(0).normal(size=(16, tiny.LATENT_DIM)), jnp.float32)

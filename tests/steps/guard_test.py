@@ -8,7 +8,7 @@ import pytest
 
 from jaxgan import parallel, state, steps
 from jaxgan.losses import ADVERSARIAL
-from tests import tiny
+from tests.helpers import tiny
 
 KEY = jax.random.key(3)
 

@@ -8,7 +8,7 @@ import pytest
 
 from jaxgan import ema, steps
 from jaxgan.steps import schedules
-from tests import tiny
+from tests.helpers import tiny
 
 
 @pytest.mark.parametrize("jit", [False, True])

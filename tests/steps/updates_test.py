@@ -8,7 +8,7 @@ import pytest
 
 from jaxgan import parallel, penalties, steps
 from jaxgan.losses import ADVERSARIAL
-from tests import tiny
+from tests.helpers import tiny
 
 KEY = jax.random.key(5)
 Z = jnp.asarray(np.random.default_rng(0).normal(size=(4, tiny.LATENT_DIM)), jnp.float32)

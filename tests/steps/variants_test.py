@@ -11,7 +11,7 @@ from jaxgan import penalties, state, steps
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.steps import packing
 from jaxgan.types import UserError
-from tests import tiny
+from tests.helpers import tiny
 
 KEY = jax.random.key(2)
 REAL, FAKE = jnp.array([0.5, -1.0, 2.0, 0.0]), jnp.array([3.0, -2.0, 1.0, 0.5])

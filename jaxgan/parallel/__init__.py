@@ -1,0 +1,37 @@
+"""Many devices, of this process or of several: the only package that says device, mesh or pmap."""
+
+from jaxgan.parallel.compile import jit_step, pmap_step
+from jaxgan.parallel.devices import compiler_options, initialize
+from jaxgan.parallel.mesh import (
+    AXIS,
+    MIN_SHARDED,
+    RESIDENT,
+    Mesh,
+    check_batch_size,
+    local_copy,
+    make_mesh,
+    place,
+    replicate,
+    shard_batch,
+    state_sharding,
+)
+from jaxgan.parallel.vote import Vote
+
+__all__ = [
+    "AXIS",
+    "MIN_SHARDED",
+    "RESIDENT",
+    "Mesh",
+    "Vote",
+    "check_batch_size",
+    "compiler_options",
+    "initialize",
+    "jit_step",
+    "local_copy",
+    "make_mesh",
+    "place",
+    "pmap_step",
+    "replicate",
+    "shard_batch",
+    "state_sharding",
+]

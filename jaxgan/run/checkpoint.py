@@ -1,0 +1,319 @@
+"""Checkpoints: the whole state, saved in the background, taken up again exactly.
+
+A step is saved as two items: "gen_ema", all that sampling needs, and "state", the rest. `saver`
+writes them, so that a process killed at any moment leaves finished steps only. A step is read only
+if it is what its `manifest` says; one that is not is told of and set aside, never deleted.
+"""
+
+import os
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxgan.parallel import processes
+from jaxgan.run import manifest, saver
+from jaxgan.run.manifest import Damaged
+from jaxgan.run.saver import Manager
+from jaxgan.state import GANState
+from jaxgan.types import PyTree, UserError
+
+MAX_TO_KEEP = 3  # of the newest steps
+SHOWN = 5  # leaves, or checkpoints, that a message names
+
+
+def manager(
+    directory: str | os.PathLike,
+    *,
+    max_to_keep: int = MAX_TO_KEEP,
+    best: Callable[[Sequence[int]], int | None] | None = None,
+) -> Manager:
+    """Opens a folder of checkpoints, making it where there is none.
+
+    Args:
+      directory: the folder.
+      max_to_keep: how many of the newest steps stay.
+      best: names the one among these steps that stays beside the newest, or None; asked at each
+        save, also about the step being saved.
+
+    Returns:
+      The manager: close it, or use it as a context manager, so that the last save finishes.
+
+    Raises:
+      UserError: the folder cannot be made.
+    """
+
+    def keep(steps: Sequence[int]) -> list[int]:
+        chosen = best(steps) if best else None
+        return [*sorted(steps)[-max_to_keep:], *([] if chosen is None else [chosen])]
+
+    return Manager(pathlib.Path(directory), keep=keep)
+
+
+def save(manager: Manager, state: GANState) -> None:
+    """Starts to save a state under its step; waits only for the save before it.
+
+    The state may be donated as soon as this returns. A step that is saved already is left alone.
+
+    Args:
+      manager: from `manager`.
+      state: the state; its `step` names the checkpoint.
+
+    Raises:
+      SaveFailed: there is no space for it, or it cannot be written. What fails in the background
+        is found by `manager.failure()`, `manager.wait_until_finished()` and `manager.close()`.
+    """
+    manager.start(int(state.step), _items(state))
+
+
+def check_space(manager: Manager, state: GANState, *, more: int) -> None:
+    """Refuses to begin where the disk cannot hold the checkpoints there will be.
+
+    Args:
+      manager: from `manager`.
+      state: the state, or its shapes.
+      more: how many there will be beside those there are, before the first of these goes.
+
+    Raises:
+      UserError: there is not enough space; the message says how much there is.
+    """
+    needed = more * saver.size(_items(state))
+    free = processes.from_main(lambda: saver.free_bytes(manager.directory))
+    if free < needed:
+        raise UserError(
+            f"no space in {manager.directory}: {more} checkpoints need {saver.megabytes(needed)}, "
+            f"{saver.megabytes(free)} are free; free some, or use another workdir"
+        )
+
+
+def finished_steps(manager: Manager) -> list[int]:
+    """Lists the steps that were saved to the end, oldest first.
+
+    Args:
+      manager: from `manager`.
+
+    Returns:
+      Steps. A folder that merely looks like one (empty, half deleted) does not count; a damaged
+      one does, see `good_step`.
+    """
+    return saver.finished(manager.directory)
+
+
+def good_step(manager: Manager, *, strict: bool = False) -> int | None:
+    """Finds the newest step that is what its manifest says, and sets aside those newer than it.
+
+    Args:
+      manager: from `manager`.
+      strict: refuses to pass over a damaged step.
+
+    Returns:
+      The step; None if nothing was ever saved.
+
+    Raises:
+      UserError: all are damaged, or `strict` and the newest is; the message says how.
+    """
+    return processes.from_main(lambda: _good_step(manager, strict))
+
+
+def restore(manager: Manager, state: GANState, *, step: int | None = None) -> GANState:
+    """Restores a step.
+
+    Args:
+      manager: from `manager`.
+      state: a fresh state: its structure, shapes, dtypes and shardings are the ones wanted. It may
+        have been saved on any other number of devices.
+      step: from `good_step`; None for the newest good one.
+
+    Returns:
+      The state as it was saved, on the devices of the one passed in.
+
+    Raises:
+      FileNotFoundError: there is no finished step.
+      UserError: what was saved has another structure, shape or dtype; the message names leaves.
+    """
+    step = good_step(manager) if step is None else step
+    if step is None:
+        raise FileNotFoundError(f"no checkpoint in {manager.directory}")
+    folder, restored = manager.directory / str(step), {}
+    for name, wanted in _items(state).items():
+
+        def target(stored: PyTree, wanted: PyTree = wanted) -> PyTree:
+            _check_same(_leaves(stored), _leaves(wanted), folder)
+            return jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
+
+        restored[name] = _read(folder / name, target)
+    return GANState(**restored["state"], gen_ema=restored["gen_ema"])
+
+
+def sampled_steps(directory: str | os.PathLike) -> list[int]:
+    """Lists the steps whose generator can be restored, oldest first.
+
+    Args:
+      directory: the folder of checkpoints.
+
+    Returns:
+      Steps; of some, the rest of the state may be gone.
+    """
+    return saver.finished(pathlib.Path(directory), items=("gen_ema",))
+
+
+def restore_generator(
+    directory: str | os.PathLike, *, step: int | None = None
+) -> tuple[int, PyTree]:
+    """Restores the moving average of the generator alone, for sampling; reads nothing else.
+
+    Args:
+      directory: the folder of checkpoints.
+      step: one of `sampled_steps`; None for the newest good one.
+
+    Returns:
+      (step, variables of the generator as NumPy arrays).
+
+    Raises:
+      FileNotFoundError: there is no finished step.
+      UserError: the step asked for is damaged, or all are.
+    """
+    directory = pathlib.Path(directory).resolve()
+    good, bad = _newest_good(directory, ("gen_ema",), step)
+    if good is None:
+        _check_nothing_is_lost(directory, bad)
+        raise FileNotFoundError(f"no checkpoint in {directory}")
+    for number, problem in bad.items():
+        print(f"warning: checkpoint {number} is passed over: {problem}", flush=True)
+    return good, _read(directory / str(good) / "gen_ema", lambda stored: None)
+
+
+def _items(state: GANState) -> dict[str, PyTree]:
+    """What a checkpoint holds, by item."""
+    rest = {name: getattr(state, name) for name in ("step", "gen", "disc", "extra")}
+    return {"state": rest, "gen_ema": state.gen_ema}
+
+
+def _good_step(manager: Manager, strict: bool) -> int | None:
+    """The newest good step, as the process finds it that sets aside the others."""
+    good, bad = _newest_good(manager.directory, saver.ITEMS)
+    if strict and bad:
+        step, problem = next(iter(bad.items()))
+        raise UserError(
+            f"checkpoint {manager.directory / str(step)} is not good: {problem}; put it right, or "
+            "leave out --strict_restore to go on from the one before it"
+        )
+    if good is None:
+        _check_nothing_is_lost(manager.directory, bad)
+    for step, problem in bad.items():
+        word = "damaged" if step in finished_steps(manager) else "unfinished"
+        place = manager.set_aside(step, word)
+        print(f"warning: checkpoint {step} is {word}: {problem}; now {place}", flush=True)
+    return good
+
+
+def _newest_good(
+    directory: pathlib.Path, items: Sequence[str], only: int | None = None
+) -> tuple[int | None, dict[int, str]]:
+    """The newest step whose items are whole, and what is wrong with those newer than it."""
+    bad = {}
+    for step in reversed(saver.numbered(directory)) if only is None else [only]:
+        try:
+            if not _check(directory / str(step), items):
+                print(f"note: checkpoint {step} has no manifest: it is not verified", flush=True)
+            return step, bad
+        except Damaged as error:
+            bad[step] = str(error)
+    return None, bad
+
+
+def _check(folder: pathlib.Path, items: Sequence[str]) -> bool:
+    """Whether a step was verified; raises `Damaged` where it is not what was saved."""
+    if not any(folder.iterdir()):
+        raise Damaged("it is empty")
+    missing = [item for item in items if not (folder / item / "_METADATA").is_file()]
+    if missing == ["state"]:
+        raise Damaged("it holds the generator only, to sample from, not to train on")
+    for name in (saver.METADATA, *(f"{item}/_METADATA" for item in missing)):
+        if not (folder / name).is_file():
+            raise Damaged(f"{name} is missing")
+    if manifest.verify(folder, parts=items):
+        return True
+    record = manifest.read_json(folder / saver.METADATA)
+    custom = record.get("custom_metadata") if isinstance(record, dict) else None
+    if not isinstance(custom, dict) or saver.FORMAT_KEY in custom:
+        raise Damaged(f"{manifest.NAME} is missing")
+    return False
+
+
+def _check_nothing_is_lost(directory: pathlib.Path, bad: dict[int, str]) -> None:
+    """Refuses to begin again where there is something that might have been gone on from."""
+    empty = [step for step in bad if not any((directory / str(step)).iterdir())]
+    tried = {str(step): problem for step, problem in bad.items() if step not in empty}
+    for word in ("damaged", "unfinished"):
+        tried |= {path.name: f"{word} before" for path in directory.glob(f"[0-9]*.{word}.*")}
+    if tried:
+        shown = [f"{name}: {problem}" for name, problem in tried.items()][:SHOWN]
+        more = f" and {len(tried) - SHOWN} more" if len(tried) > SHOWN else ""
+        raise UserError(
+            f"none of the checkpoints in {directory} is good ({'; '.join(shown)}{more}); nothing "
+            "was deleted. Put one right, or use another workdir to begin again"
+        )
+
+
+def _read(folder: pathlib.Path, target: Callable[[PyTree], PyTree | None]) -> PyTree:
+    """Reads one item: into what `target` makes of its description, or as NumPy arrays.
+
+    The item by itself: through the whole step's reader, Orbax opens the arrays of all of them, and
+    the classes that a step's record names.
+    """
+    item: Any = folder  # Orbax asks for a path class of its own, and takes any
+    reader = ocp.PyTreeCheckpointHandler()
+    try:
+        stored = reader.metadata(item).tree
+        wanted = target(stored)
+        if wanted is None:
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
+            return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+        arguments = ocp.checkpoint_utils.construct_restore_args(wanted)
+        return reader.restore(
+            item, args=ocp.args.PyTreeRestore(item=wanted, restore_args=arguments)
+        )
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        if isinstance(error, UserError):
+            raise
+        # Only one without a manifest comes here damaged.
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise UserError(
+            f"{folder} cannot be read: {reason}; move {folder.parent} away to go on from the step "
+            "before it"
+        ) from error
+    finally:
+        reader.close()
+
+
+def _leaves(tree: PyTree) -> dict[str, Any]:
+    """Leaves by their dotted path, the same for a tuple of ours and the list Orbax stored it as."""
+
+    def part(key: Any) -> str:
+        return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
+
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {".".join(map(part, path)): leaf for path, leaf in flat}
+
+
+def _check_same(stored: dict[str, Any], wanted: dict[str, Any], folder: pathlib.Path) -> None:
+    """Refuses to restore into something else: Orbax would cast and pad without a word."""
+
+    def form(leaves: dict[str, Any], name: str) -> str:
+        leaf = leaves.get(name)
+        return "nothing" if leaf is None else f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
+
+    names = sorted({*stored, *wanted})
+    different = [name for name in names if form(stored, name) != form(wanted, name)]
+    if not different:
+        return
+    shown = "; ".join(
+        f"{name} is {form(stored, name)} there, {form(wanted, name)} here"
+        for name in different[:SHOWN]
+    )
+    more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+    raise UserError(f"{folder} was saved by another model: {shown}{more}; use another workdir")

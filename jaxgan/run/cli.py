@@ -1,0 +1,198 @@
+"""The command line: a frozen dataclass becomes absl flags, and a mistake becomes one line.
+
+Nothing is defined at import. `main(Config, run)` defines a flag for each field of `Config`, parses,
+builds the config and calls `run(config)`. A field checks itself when the config is built, so a
+config built in Python is held to the same bounds as one from flags.
+"""
+
+import dataclasses
+import difflib
+import math
+import numbers
+import os
+import signal
+import sys
+import unicodedata
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from absl import app, flags, logging
+
+from jaxgan import types
+from jaxgan.parallel import processes
+from jaxgan.run import flagfiles
+from jaxgan.types import UserError
+
+C = TypeVar("C")
+
+
+LARGEST = 2**31 - 1  # steps are counted in 32 bits on the devices, and seeds cut off after 32
+
+
+def field(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str | int] = (),
+    minimum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    changeable: bool = False,
+) -> Any:
+    """Declares a field of a config: its flag, its help, and what it accepts.
+
+    Args:
+      default: the value without a flag; int, float, bool or str.
+      help: one sentence, with the unit.
+      choices: the values accepted; empty for any.
+      minimum: the smallest number accepted.
+      above: numbers must be larger than this.
+      below: numbers must be smaller than this.
+      changeable: whether a run may be taken up again with another value.
+
+    Returns:
+      A dataclass field. Floats must be finite, whole numbers fit into 32 bits, and text into one
+      line of a flagfile.
+    """
+    limits = {"choices": tuple(choices), "minimum": minimum, "above": above, "below": below}
+    return dataclasses.field(
+        default=default, metadata={"help": help, "changeable": changeable, **limits}
+    )
+
+
+def check(config: Any) -> None:
+    """Checks every field of a config against its declaration.
+
+    Args:
+      config: a dataclass with fields from `field`; call it in `__post_init__`.
+
+    Raises:
+      UserError: a value is not accepted; the message names flag, value and what is accepted.
+    """
+    for spec in dataclasses.fields(config):
+        value = getattr(config, spec.name)
+        if spec.metadata:
+            problem = _problem(value, spec)
+            if problem:
+                raise UserError(f"--{spec.name}={types.one_line(value)} {problem}")
+
+
+def main(config_type: type[C], run: Callable[[C], Any]) -> None:
+    """Parses the command line into a config and runs it; does not return.
+
+    Exit codes: 0 done; 1 training had to stop; 2 a mistake in what was asked; 128 + n ended by
+    signal n (130 Ctrl-C, 143 SIGTERM).
+
+    Args:
+      config_type: a frozen dataclass whose fields come from `field`.
+      run: called with the config.
+    """
+    flags.disclaim_key_flags()  # they belong to the experiment, not to this file: --helpshort
+    names = [_define(spec) for spec in dataclasses.fields(config_type)]  # pyright: ignore
+
+    def with_config(argv: list[str]) -> None:
+        del argv
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
+        config = config_type(**{name: flags.FLAGS[name].value for name in names})
+        with processes.together():
+            run(config)
+
+    def one_line_for_mistakes(argv: list[str]) -> None:
+        _or_one_line(lambda: with_config(argv))
+
+    def parsed(argv: list[str]) -> list[str]:
+        return _or_one_line(lambda: flagfiles.parse(argv))
+
+    app.run(one_line_for_mistakes, flags_parser=parsed)
+
+
+def as_flags(config: Any) -> str:
+    """Writes a config as the lines of a flagfile that reproduce it.
+
+    Args:
+      config: a dataclass with fields from `field`.
+
+    Returns:
+      One `--name=value` a line.
+    """
+    return "".join(f"--{name}={value}\n" for name, value in dataclasses.asdict(config).items())
+
+
+def _define(spec: dataclasses.Field) -> str:
+    """Defines the flag of one field; returns its name."""
+    help_text, default = spec.metadata["help"], spec.default
+    if spec.metadata["choices"]:
+        help_text += f" One of: {', '.join(map(str, spec.metadata['choices']))}."
+    define = {
+        bool: flags.DEFINE_boolean,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        str: flags.DEFINE_string,
+    }[type(default)]
+    define(spec.name, default, help_text)
+    return spec.name
+
+
+def _problem(value: Any, spec: dataclasses.Field) -> str:
+    """What is wrong with a value, with the remedy; empty if nothing is."""
+    limits = spec.metadata
+    if limits["choices"] and value not in limits["choices"]:
+        names = [str(choice) for choice in limits["choices"]]
+        near = difflib.get_close_matches(str(value), names, n=1)
+        hint = f'; did you mean "{near[0]}"?' if near else ""
+        return f"is not one of {', '.join(names)}{hint}"
+    if isinstance(spec.default, str):
+        return _text_problem(value)
+    if not isinstance(value, numbers.Real):
+        return "is not a number"
+    if isinstance(value, numbers.Integral) and abs(int(value)) > LARGEST:
+        return f"is beyond {LARGEST}, the largest whole number accepted"
+    if not math.isfinite(value):
+        return "is not a finite number"
+    if limits["minimum"] is not None and value < limits["minimum"]:
+        return f"is below {limits['minimum']}, the smallest value accepted"
+    if limits["above"] is not None and value <= limits["above"]:
+        return f"must be above {limits['above']}"
+    if limits["below"] is not None and value >= limits["below"]:
+        return f"must be below {limits['below']}"
+    return ""
+
+
+def _text_problem(value: Any) -> str:
+    """What is wrong with text; whatever passes comes back unchanged from the run's flagfile."""
+    if not isinstance(value, str | os.PathLike):
+        return "is not text"
+    value = os.fspath(value)
+    if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
+        return "holds a line break or another character that cannot stand in a flagfile"
+    if value != value.strip():
+        return "starts or ends with a space; take it away"
+    if value.startswith(("'", '"')):
+        return "starts with a quote; write it without quotes"
+    if value.startswith("--"):
+        return "looks like the next flag; was a value left out?"
+    if value.startswith("~") and os.path.expanduser(value) == value:
+        return "names a user who has no home directory"
+    return ""
+
+
+def _or_one_line(action: Callable[[], Any]) -> Any:
+    """Runs something; a person's mistake ends in its line on stderr and exit code 2."""
+    try:
+        return action()
+    except UserError as error:
+        print(f"error: {types.one_line(error, limit=2000)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if "nable to initialize backend" not in str(error):
+            raise
+        # JAX itself says which platforms there are and how to choose one.
+        print(f"error: no device: {types.one_line(error, limit=1000)}", file=sys.stderr)
+        sys.exit(UserError.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted before training began; nothing to save", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,40 @@
+"""The training loop."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+from jaxgan.state import GANState, StepFn
+from jaxgan.types import Batch, Key, Metrics
+
+Hook = Callable[[int, GANState, Metrics], None]
+
+
+def fit(
+    step: StepFn,
+    state: GANState,
+    batches: Iterable[Batch],
+    *,
+    key: Key,
+    num_steps: int,
+    hooks: Sequence[Hook] = (),
+    steps_per_call: int = 1,
+) -> GANState:
+    """Trains until `state.step` is `num_steps`.
+
+    Args:
+      step: a compiled training step that counts `state.step`, as `steps.train_step` does.
+      state: where to start from; donated.
+      batches: one batch a step, beginning with that of `state.step`.
+      key: the run's key, the same at every start of the same run.
+      num_steps: the step to stop at, counted from the start of the run.
+      hooks: called after each call of `step`, in order, with the number of steps taken.
+      steps_per_call: how many steps one call takes (`steps.fused`); divides what is left to do.
+
+    Returns:
+      The state at `num_steps`.
+    """
+    numbers = range(int(state.step) + steps_per_call, num_steps + 1, steps_per_call)
+    for number, batch in zip(numbers, batches, strict=False):
+        state, metrics = step(key, state, batch)
+        for hook in hooks:
+            hook(number, state, metrics)
+    return state

@@ -1,0 +1,251 @@
+"""From a config to a finished run: exact resume, divergence, dry runs, and what is refused."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import mnist
+from jaxgan.run import checkpoint, driver, hooks, rundir
+from jaxgan.types import UserError
+from tests.helpers import command, runs, tiny
+
+
+def _run(workdir, **settings):
+    return mnist.run(runs.config(workdir, **{"log_every": 1, "save_every": 3, **settings}))
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run of 7 steps that nothing stopped; (its directory, its final state)."""
+    workdir = tmp_path_factory.mktemp("straight") / "run"
+    return workdir, _run(workdir, num_steps=7)
+
+
+def test_a_run_directory_holds_what_the_design_says(straight):
+    workdir, state = straight
+    names = {path.name for path in workdir.iterdir()}
+    assert names >= {"config.json", "run.flags", "metrics.jsonl", "tensorboard", "samples"}
+    assert [p.name for p in (workdir / "samples").iterdir()] == ["step_00000007.png"]
+    assert runs.steps_saved(workdir) == [3, 6, 7]
+    assert runs.steps_logged(workdir) == [1, 2, 3, 4, 5, 6, 7]
+    last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    assert set(last) == {
+        *("step", "images_per_second", "gen/loss", "disc/loss", "disc/real", "disc/fake"),
+        *("disc/accuracy", "disc/penalty", "gen/gradient", "gen/diversity", "guard/alarms"),
+    }
+    assert int(state.step) == 7
+
+
+def test_a_run_stopped_and_started_again_is_the_same_run(straight, tmp_path):
+    # With 40 images in batches of 16, the first epoch ends within the third step.
+    for num_steps in (2, 3, 6, 7):
+        state = _run(tmp_path / "run", num_steps=num_steps)
+    workdir, expected = straight
+    assert tiny.equal(state, expected)
+    assert runs.different(tmp_path / "run", workdir, 7) == []
+    assert runs.steps_logged(tmp_path / "run") == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_other_seeds_give_other_runs(straight, tmp_path):
+    state = _run(tmp_path / "run", num_steps=1, seed=1)
+    assert not tiny.equal(state.gen.params, straight[1].gen.params)
+    assert runs.steps_saved(tmp_path / "run") == [1]
+
+
+def test_pmap_goes_on_where_jit_stopped_and_trains_the_same(straight, tmp_path):
+    _run(tmp_path / "run", num_steps=4)
+    state = _run(tmp_path / "run", num_steps=7, parallel="pmap")
+    # Adam on 8 devices: within rounding, which it can blow up where a gradient is truly 0.
+    differences = [
+        np.abs(a - b).mean()
+        for a, b in zip(
+            jax.tree.leaves(jax.device_get(state.disc.params)),
+            jax.tree.leaves(jax.device_get(straight[1].disc.params)),
+            strict=True,
+        )
+    ]
+    assert max(differences) < 1e-5
+
+
+def test_steps_fused_in_launches_train_the_same(straight, tmp_path):
+    due = {"num_steps": 6, "log_every": 2, "save_every": 2, "sample_every": 2}
+    state = _run(tmp_path / "run", steps_per_call=2, **due)
+    assert int(state.step) == 6 and runs.steps_saved(tmp_path / "run") == [2, 4, 6]
+    ours, theirs = runs.arrays(tmp_path / "run", 6), runs.arrays(straight[0], 6)
+    for name, value in ours.items():
+        if ".disc" in name or "'disc'" in name:
+            assert np.abs(value - theirs[name]).mean() < 1e-5, name
+    with pytest.raises(UserError, match="--steps_per_call=2 does not divide --save_every=3"):
+        _run(tmp_path / "other", steps_per_call=2, **{**due, "save_every": 3})
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_finished_run_says_so_and_changes_nothing(straight, capsys):
+    workdir, expected = straight
+    before = (workdir / "metrics.jsonl").read_text()
+    for num_steps in (7, 5):
+        state = _run(workdir, num_steps=num_steps)
+        assert f"finished: {workdir} is at step 7, asked for {num_steps}" in capsys.readouterr().out
+        assert tiny.equal(state, expected)
+    assert (workdir / "metrics.jsonl").read_text() == before
+    assert runs.steps_saved(workdir) == [3, 6, 7]
+
+
+def test_a_step_is_in_the_log_before_it_is_in_a_checkpoint(tmp_path, monkeypatch):
+    # Or a process killed between the two would never log it.
+    save, logged = checkpoint.save, {}
+
+    def look_and_save(manager, state):
+        logged[int(state.step)] = runs.steps_logged(tmp_path / "run")
+        save(manager, state)
+
+    monkeypatch.setattr(checkpoint, "save", look_and_save)
+    _run(tmp_path / "run", num_steps=4, save_every=2)
+    assert logged == {2: [1, 2], 4: [1, 2, 3, 4]}
+
+
+def test_an_error_in_a_hook_is_not_swallowed_and_costs_no_step(tmp_path, monkeypatch):
+    real = driver.images.grid
+    monkeypatch.setattr(driver.images, "grid", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        _run(tmp_path / "run", num_steps=5, save_every=2, sample_every=4)
+    assert runs.steps_saved(tmp_path / "run") == [2, 4]
+    monkeypatch.setattr(driver.images, "grid", real)
+    assert int(_run(tmp_path / "run", num_steps=5, save_every=2).step) == 5  # the lock is free
+
+
+WILD = {"loss": "wasserstein", "penalty": "none", "disc_lr": 1e38}
+
+
+def test_divergence_names_player_and_step_and_is_never_saved(tmp_path):
+    with pytest.raises(hooks.Diverged, match=r"^step \d: NaN or infinity in the .*discriminator"):
+        _run(tmp_path / "run", num_steps=30, save_every=1, **WILD)
+    workdir = tmp_path / "run"
+    for step in runs.steps_saved(workdir):
+        assert all(np.isfinite(leaf).all() for leaf in runs.arrays(workdir, step).values())
+
+
+def test_divergence_at_the_last_step_is_not_saved_either(tmp_path):
+    with pytest.raises(hooks.Diverged) as caught:
+        _run(tmp_path / "a", num_steps=30, save_every=30, **WILD)
+    step = int(str(caught.value).split(":")[0].removeprefix("step "))
+    with pytest.raises(hooks.Diverged, match=f"step {step}:"):
+        _run(tmp_path / "b", num_steps=step, save_every=30, **WILD)
+    assert runs.steps_saved(tmp_path / "b") == []
+
+
+def test_the_generator_is_named_where_it_diverges(tmp_path):
+    with pytest.raises(hooks.Diverged, match="generator"):
+        _run(tmp_path / "run", num_steps=30, gen_lr=1e38, penalty="none", loss="wasserstein")
+
+
+def test_a_run_rolls_back_to_its_last_checkpoint_and_goes_on_with_other_numbers(
+    tmp_path, monkeypatch, capsys
+):
+    runs.poison(monkeypatch, bad_step=4, streams=2)
+    settings = {"on_nonfinite": "rollback", "num_steps": 8, "save_every": 3}
+    state = _run(tmp_path / "run", **settings)
+    said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("warning")]
+    assert len(said) == 2 and all("step 5: NaN or infinity in the generator" in x for x in said)
+    assert "back to step 3" in said[0] and "1 of 3" in said[0] and "2 of 3" in said[1]
+    assert int(state.step) == 8 and int(state.extra["guard"]["rollbacks"]) == 2
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tiny.host(state)))
+    assert runs.steps_logged(tmp_path / "run") == list(range(1, 9))
+    # Stopped anywhere, before the rollbacks or after them, it is the same run.
+    for stops in ((3,), (7,)):
+        other = tmp_path / str(stops[0])
+        for num_steps in (*stops, 8):
+            _run(other, **{**settings, "num_steps": num_steps})
+        assert runs.different(other, tmp_path / "run", 8) == []
+
+
+def test_rollbacks_end_and_the_run_stops(tmp_path, monkeypatch):
+    runs.poison(monkeypatch, bad_step=1, streams=99)  # before any checkpoint: from the start again
+    with pytest.raises(hooks.Diverged, match="step 2: .* stopped after 2 rollbacks"):
+        _run(tmp_path / "run", on_nonfinite="rollback", max_rollbacks=2, num_steps=5)
+    assert runs.steps_saved(tmp_path / "run") == []
+
+
+def test_a_run_that_diverges_may_be_taken_up_again_with_rollbacks(tmp_path, monkeypatch):
+    runs.poison(monkeypatch, bad_step=4, streams=1)
+    settings = {"num_steps": 6, "save_every": 2}
+    with pytest.raises(hooks.Diverged, match="step 5"):
+        _run(tmp_path / "run", **settings)
+    state = _run(tmp_path / "run", on_nonfinite="rollback", **settings)
+    assert int(state.step) == 6 and int(state.extra["guard"]["rollbacks"]) == 1
+
+
+def test_steps_that_diverge_are_skipped_and_the_run_is_the_same_when_resumed(tmp_path):
+    settings = {**WILD, "on_nonfinite": "skip", "save_every": 3, "log_every": 1}
+    state = _run(tmp_path / "run", num_steps=8, **settings)
+    skipped = int(state.extra["guard"]["skipped"])
+    assert int(state.step) == 8 and skipped > 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tiny.host(state.gen.params)))
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["guard/skipped"] == skipped
+    for num_steps in (5, 8):
+        _run(tmp_path / "other", num_steps=num_steps, **settings)
+    assert runs.different(tmp_path / "other", tmp_path / "run", 8) == []
+
+
+def test_divergence_ends_the_process_with_one_line_and_code_1(tmp_path):
+    settings = {"num_steps": 30, "save_every": 1, "sample_every": 1, "keep_memory": True, **WILD}
+    argv = runs.flags(tmp_path / "run", **settings)
+    message = command.mistake("experiments.mnist", *argv, code=1)
+    assert message.startswith("step ") and "discriminator" in message
+
+
+def test_a_directory_with_other_settings_is_refused_by_their_names(straight):
+    workdir, _ = straight
+    before = command.tree(workdir)
+    settings = {"num_steps": 9, "latent_dim": 5, "gen_lr": 1e-3}
+    message = command.mistake("experiments.mnist", *runs.flags(workdir, **settings))
+    assert "latent_dim is 4 there, 5 here" in message
+    assert "gen_lr is 0.0002 there, 0.001 here" in message
+    assert "num_steps" not in message and command.tree(workdir) == before
+
+
+def test_two_runs_at_once_on_one_directory_are_refused(tmp_path):
+    settings = runs.config(tmp_path / "run")
+    with rundir.RunDir(
+        tmp_path / "run", settings, experiment="experiments.mnist", data={"fingerprint": ""}
+    ):
+        before = command.tree(tmp_path)
+        message = command.mistake("experiments.mnist", *runs.flags(tmp_path / "run"))
+        assert "is in use by process" in message and command.tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/jaxgan"])
+def test_a_directory_that_cannot_be_one_is_refused(tmp_path, place):
+    (tmp_path / "file").write_text("mine")
+    message = command.mistake("experiments.mnist", *runs.flags(tmp_path / place))
+    assert f"workdir {tmp_path / place}" in message
+    assert command.tree(tmp_path) == [(str(tmp_path / "file"), 4)]
+
+
+def test_a_dry_run_tells_and_writes_nothing(tmp_path):
+    argv = runs.flags(tmp_path / "run", cpu_devices=4)
+    result = command.run("experiments.mnist", *argv, "--dry_run", cwd=command.ROOT)
+    assert result.code == 0 and result.err == "", result
+    assert "--batch_size=16\n" in result.out and "--gen_lr=0.0002\n" in result.out
+    assert "40 images of (8, 8, 1)" in result.out
+    # G: dense 4 * 128, norm 2 * 8, convolution 4 * 4 * 8 + 1. D: 4 * 4 * 4 + 4, dense 64 + 1.
+    assert "generator: 657 parameters\n" in result.out
+    assert "discriminator: 133 parameters\n" in result.out
+    assert "devices: 4 x cpu, 4 images on each, under jit\n" in result.out
+    assert "memory: about " in result.out and "MiB" in result.out
+    assert command.tree(tmp_path) == []
+
+
+def test_a_run_can_be_made_again_from_its_flagfile(straight, tmp_path):
+    workdir, _ = straight
+    argv = [f"--flagfile={workdir / 'run.flags'}", "--parallel=pmap", "--dry_run"]
+    result = command.run("experiments.mnist", *argv)
+    assert result.code == 0, result
+    stored = (workdir / "run.flags").read_text()
+    asked = stored.replace("--parallel=jit", "--parallel=pmap").replace(
+        "--dry_run=False", "--dry_run=True"
+    )
+    assert result.out.startswith(asked)

@@ -1,0 +1,206 @@
+"""The loop and its hooks, with steps made of nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxgan import state
+from jaxgan.run import checkpoint, hooks, loop
+
+KEY = jax.random.key(0)
+
+
+def _state(step=0):
+    player = lambda: state.Player(params={"w": jnp.zeros(1)}, stats={}, opt_state={})  # noqa: E731
+    return state.init_state(player(), player()).replace(step=jnp.int32(step))
+
+
+@jax.jit
+def _step(key, now, batch):
+    return now.replace(step=now.step + 1), {"x": batch["x"]}
+
+
+def _batches(start=0):
+    while True:
+        yield {"x": np.float32(start)}
+        start += 1
+
+
+def _fit(num_steps, *, start=0, hooks=(), step=_step):
+    return loop.fit(step, _state(start), _batches(start), key=KEY, num_steps=num_steps, hooks=hooks)
+
+
+def test_fit_takes_exactly_the_steps_that_are_missing():
+    seen = []
+    after = _fit(
+        7, start=4, hooks=[lambda n, now, m: seen.append((n, int(now.step), float(m["x"])))]
+    )
+    assert seen == [(5, 5, 4.0), (6, 6, 5.0), (7, 7, 6.0)]
+    assert int(after.step) == 7
+
+
+def test_fit_does_nothing_where_nothing_is_missing():
+    never = lambda *args: pytest.fail("called")  # noqa: E731
+    assert int(_fit(3, start=3, hooks=[never]).step) == 3
+    assert int(_fit(3, start=5, hooks=[never]).step) == 5
+
+
+def test_every_step_has_the_same_key_and_hooks_run_in_order():
+    keys, calls = [], []
+
+    def step(key, now, batch):
+        keys.append(key)
+        return _step(key, now, batch)
+
+    hooks = [lambda *args, name=name: calls.append(name) for name in "ab"]
+    _fit(2, step=step, hooks=hooks)
+    assert keys == [KEY, KEY] and calls == ["a", "b", "a", "b"]
+
+
+def _finite(gen=True, disc=True):
+    return {"gen/finite": jnp.array(gen), "disc/finite": jnp.array(disc), "gen/loss": jnp.nan}
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"gen": False}, "in the generator;"),
+        ({"disc": False}, "in the discriminator;"),
+        ({"gen": False, "disc": False}, "generator and the discriminator;"),
+    ],
+)
+def test_guard_names_step_and_player_one_step_late(flags, named):
+    guard = hooks.Guard()
+    guard(1, _state(), _finite())
+    guard(2, _state(), _finite(**flags))
+    with pytest.raises(hooks.Diverged, match="step 2: NaN or infinity") as caught:
+        guard(3, _state(), _finite())
+    assert named in str(caught.value) and caught.value.exit_code == 1
+
+
+def test_guard_looks_at_the_last_step_when_flushed():
+    guard = hooks.Guard()
+    guard(1, _state(), _finite(gen=False))
+    with pytest.raises(hooks.Diverged, match="step 1"):
+        guard.flush()
+    guard.flush()  # told once
+
+
+def _log(every, *, start=0, num_steps=10):
+    lines = []
+    log = hooks.Log(
+        lambda step, values: lines.append((step, dict(values))),
+        every=every,
+        start=start,
+        num_steps=num_steps,
+        batch_size=8,
+    )
+    return log, lines
+
+
+def test_metrics_are_written_one_step_late_when_due_and_at_the_end(capsys):
+    log, lines = _log(4)
+    for step in range(1, 11):
+        log(step, _state(), {"gen/loss": jnp.float32(step), "gen/finite": jnp.array(True)})
+        assert [n for n, _ in lines] == [n for n in (4, 8) if n < step]
+    log.close()
+    assert [n for n, _ in lines] == [4, 8, 10]
+    assert [values["gen/loss"] for _, values in lines] == [4.0, 8.0, 10.0]
+    assert all(set(values) == {"gen/loss", "images_per_second"} for _, values in lines)
+    assert all(values["images_per_second"] > 0 for _, values in lines)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in printed] == ["step 4/10", "step 8/10", "step 10/10"]
+    assert "gen/loss 8.000" in printed[1] and "images/s" in printed[1] and "left" in printed[1]
+
+
+def test_the_first_step_has_no_rate_for_it_holds_the_compilation(capsys):
+    log, lines = _log(1, start=5)
+    log(6, _state(), {})
+    log.close()
+    assert np.isnan(lines[0][1]["images_per_second"])
+    assert "images/s" not in capsys.readouterr().out
+
+
+def test_a_terminal_sees_a_progress_bar(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    log, _ = _log(1, num_steps=3)
+    for step in (1, 2, 3):
+        log(step, _state(), {"gen/loss": jnp.float32(0.5)})
+    log.close()
+    shown = capsys.readouterr()
+    assert "3/3" in shown.err and "gen/loss" in shown.err and not shown.out
+
+
+COLLAPSED = {
+    "gen/diversity": jnp.float32(0.001),
+    "gen/gradient": jnp.float32(0.0),
+    "disc/accuracy": jnp.float32(1.0),
+}
+SOUND = {
+    "gen/diversity": jnp.float32(0.9),
+    "gen/gradient": jnp.float32(0.1),
+    "disc/accuracy": jnp.float32(0.7),
+}
+
+
+def test_each_sign_of_collapse_is_seen_alone_and_none_in_a_sound_step():
+    sound = {name: float(value) for name, value in SOUND.items()}
+    assert hooks.alarms(sound) == [] and hooks.alarms({}) == []
+    assert hooks.alarms({name: np.nan for name in sound}) == []
+    words = {"gen/diversity": "alike", "gen/gradient": "vanished", "disc/accuracy": "every image"}
+    for name, word in words.items():
+        (text,) = hooks.alarms({**sound, name: float(COLLAPSED[name])})
+        assert word in text
+
+
+def test_collapse_that_lasts_is_told_once_in_one_line_and_counted_in_every_line(capsys):
+    log, lines = _log(1)
+    for step, metrics in enumerate([SOUND, *[COLLAPSED] * 5, SOUND, *[COLLAPSED] * 3], 1):
+        log(step, _state(), metrics)
+    log.close()
+    assert [values["guard/alarms"] for _, values in lines] == [0, *[3] * 5, 0, *[3] * 3]
+    warnings = [x for x in capsys.readouterr().out.splitlines() if x.startswith("warning")]
+    assert [x.split(":")[1] for x in warnings] == [" step 4", " step 10"]
+    assert "alike" in warnings[0] and "vanished" in warnings[0] and "lower --disc_lr" in warnings[0]
+
+
+def test_samples_are_saved_when_due_and_at_the_last_step():
+    saved = []
+    _fit(7, hooks=[hooks.sample_every(3, 7, lambda n, now: saved.append((n, int(now.step))))])
+    assert saved == [(3, 3), (6, 6), (7, 7)]
+
+
+def test_checkpoints_are_saved_when_due_after_the_check(tmp_path):
+    checks = []
+    with checkpoint.manager(tmp_path, max_to_keep=9) as manager:
+        hook = hooks.save_every(2, 5, manager, lambda: checks.append(len(checks)))
+        _fit(5, hooks=[hook])
+        manager.wait_until_finished()
+        assert checkpoint.finished_steps(manager) == [2, 4, 5]
+    assert len(checks) == 3
+
+
+def test_a_save_that_is_waited_for_is_there_before_the_next_step(tmp_path):
+    with checkpoint.manager(tmp_path, max_to_keep=9) as manager:
+        hook = hooks.save_every(2, 5, manager, lambda: None, wait=True)
+        saved = lambda *_: there.append(checkpoint.finished_steps(manager))  # noqa: E731
+        there = []
+        _fit(5, hooks=[hook, saved])
+    assert there == [[], [2], [2], [2, 4], [2, 4, 5]]
+
+
+def test_a_state_that_fails_the_check_is_not_saved(tmp_path):
+    def fail():
+        raise hooks.Diverged("step 2: broken")
+
+    with checkpoint.manager(tmp_path) as manager:
+        with pytest.raises(hooks.Diverged):
+            _fit(5, hooks=[hooks.save_every(2, 5, manager, fail)])
+        manager.wait_until_finished()
+        assert checkpoint.finished_steps(manager) == []
+
+
+def test_count_adds_up_all_leaves():
+    tree = {"a": jnp.zeros((2, 3)), "b": [jnp.zeros(()), jax.ShapeDtypeStruct((4,), jnp.int8)]}
+    assert loop.count(tree) == 11

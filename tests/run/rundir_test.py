@@ -1,0 +1,190 @@
+"""The run directory: who may take it, what it remembers, and its logs."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgan.run import cli, rundir
+from jaxgan.types import UserError
+
+DATA = {"fingerprint": "abc", "num_classes": 10}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    workdir: str = cli.field("", "Where.", changeable=True)
+    width: int = cli.field(8, "Units.")
+    rate: float = cli.field(0.1, "Rate.")
+    num_steps: int = cli.field(10, "Steps.", changeable=True)
+
+
+def _open(path, config=None, *, experiment="experiments.some", data=DATA):
+    return rundir.RunDir(path, config or Config(), experiment=experiment, data=data)
+
+
+def _used(path, **settings):
+    with _open(path, Config(**settings)):
+        pass
+
+
+def test_settings_are_written_down_twice(tmp_path):
+    _used(tmp_path / "a" / "b", width=16)
+    record = rundir.read_config(tmp_path / "a" / "b")
+    assert record["experiment"] == "experiments.some" and record["data"] == DATA
+    assert record["config"] == {"workdir": "", "width": 16, "rate": 0.1, "num_steps": 10}
+    flags = (tmp_path / "a" / "b" / "run.flags").read_text().splitlines()
+    assert flags == ["--workdir=", "--width=16", "--rate=0.1", "--num_steps=10"]
+
+
+def test_the_same_settings_may_come_back_and_changeable_ones_change(tmp_path):
+    _used(tmp_path)
+    _used(tmp_path, num_steps=20, workdir="elsewhere")
+    assert rundir.read_config(tmp_path)["config"]["num_steps"] == 20
+
+
+def test_other_settings_are_refused_and_named(tmp_path):
+    _used(tmp_path)
+    before = (tmp_path / "config.json").read_text()
+    with pytest.raises(UserError) as caught:
+        _open(tmp_path, Config(width=9, rate=0.2, num_steps=99))
+    message = str(caught.value)
+    assert "width is 8 there, 9 here" in message and "rate is 0.1 there, 0.2 here" in message
+    assert "num_steps" not in message
+    assert (tmp_path / "config.json").read_text() == before
+    _used(tmp_path)  # the refusal let the directory go
+
+
+def test_a_setting_that_an_older_run_did_not_have_counts_as_its_default(tmp_path):
+    _used(tmp_path)
+    record = json.loads((tmp_path / "config.json").read_text())
+    del record["config"]["width"]
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="width is 8 there, 9 here"):
+        _open(tmp_path, Config(width=9))
+    _used(tmp_path)
+    assert rundir.read_config(tmp_path)["config"]["width"] == 8
+
+
+def test_another_experiment_is_refused(tmp_path):
+    _used(tmp_path)
+    with pytest.raises(UserError, match="holds a run of experiments.some; use another workdir"):
+        _open(tmp_path, experiment="experiments.other")
+
+
+def test_changed_data_are_refused(tmp_path):
+    _used(tmp_path)
+    with pytest.raises(UserError, match="the training data have changed"):
+        _open(tmp_path, data={**DATA, "fingerprint": "xyz"})
+
+
+def test_checkpoints_of_an_unknown_run_are_not_taken_up(tmp_path):
+    (tmp_path / "checkpoints" / "7").mkdir(parents=True)
+    with pytest.raises(UserError, match="holds checkpoints without config.json"):
+        _open(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"config": 3}', '{"config": {}, "data": {}}'])
+def test_a_damaged_record_is_refused_and_kept(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match="config.json is not the record of a run"):
+        _open(tmp_path)
+    assert (tmp_path / "config.json").read_text() == text
+
+
+def test_no_run_is_said(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        rundir.read_config(tmp_path)
+
+
+def test_one_process_at_a_time(tmp_path):
+    with _open(tmp_path):
+        with pytest.raises(UserError, match=r"in use by process \d+ on .*; wait for it"):
+            _open(tmp_path)
+    _used(tmp_path)  # free again
+
+
+def test_a_lock_file_that_a_killed_process_left_does_not_lock(tmp_path):
+    (tmp_path / ".lock").write_text("process 1 on elsewhere\n" * 9)
+    with _open(tmp_path):
+        assert len((tmp_path / ".lock").read_text().splitlines()) == 1
+
+
+def test_a_file_is_no_directory(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="file is a file; give a directory"):
+        _open(tmp_path / "file")
+    with pytest.raises(UserError, match="cannot be written"):
+        _open(tmp_path / "file" / "below")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_place_that_cannot_be_written_is_named():
+    with pytest.raises(UserError, match="workdir /proc/jaxgan cannot be written: "):
+        _open("/proc/jaxgan")
+
+
+def _logged(path):
+    return [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_metrics_are_one_object_a_line_without_what_was_not_measured(tmp_path):
+    with _open(tmp_path) as run:
+        run.start_logs(0)
+        run.log(1, {"gen/loss": 0.5, "disc/r1": float("nan"), "rate": float("inf")})
+        run.log(2, {"gen/loss": 0.25})
+    assert _logged(tmp_path) == [{"step": 1, "gen/loss": 0.5}, {"step": 2, "gen/loss": 0.25}]
+
+
+def test_what_was_logged_beyond_the_checkpoint_is_dropped_half_lines_too(tmp_path):
+    with _open(tmp_path) as run:
+        run.start_logs(0)
+        for step in (1, 2, 3, 4):
+            run.log(step, {"loss": float(step)})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 5, "lo')
+    with _open(tmp_path) as run:
+        run.start_logs(2)
+        run.log(3, {"loss": 30.0})
+    assert _logged(tmp_path) == [
+        {"step": 1, "loss": 1.0},
+        {"step": 2, "loss": 2.0},
+        {"step": 3, "loss": 30.0},
+    ]
+
+
+def test_damaged_lines_of_a_log_are_passed_over(tmp_path):
+    good = '{"step": 1, "loss": 1.0}\n'
+    damaged = [
+        '{"step": 1, \xff"}\n',
+        "[1]\n",
+        '{"loss": 2}\n',
+        '{"step": "2"}\n',
+        "[" * 5000 + "}\n",
+    ]
+    with _open(tmp_path) as run:
+        (tmp_path / "metrics.jsonl").write_text(good + "".join(damaged))
+        assert rundir.read_metrics(tmp_path) == [{"step": 1, "loss": 1.0}]
+        run.start_logs(3)
+        run.log(4, {"loss": 0.5})
+    assert _logged(tmp_path) == [{"step": 1, "loss": 1.0}, {"step": 4, "loss": 0.5}]
+
+
+def test_events_hold_scalars_and_pictures(tmp_path):
+    with _open(tmp_path) as run:
+        run.start_logs(0)
+        run.log(1, {"gen/loss": 0.5})
+        run.save_samples(1, np.zeros((4, 4, 1), np.uint8))
+    events = b"".join(path.read_bytes() for path in (tmp_path / "tensorboard").iterdir())
+    assert b"gen/loss" in events and b"samples" in events and b"PNG" in events
+
+
+def test_samples_are_png_files_named_by_step(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    with _open(tmp_path) as run:
+        path = run.save_samples(1000, picture)
+    assert path == tmp_path / "samples" / "step_00001000.png"
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(np.asarray(image), picture)
