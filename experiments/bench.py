@@ -80,9 +80,13 @@ def build(config: Config) -> tuple[StepFn, Any, dict[str, np.ndarray]]:
     tx = optax.adam(2e-4, b1=0.5, b2=0.999)
     penalty = penalties.weighted(penalties.r1, config.r1) if config.r1 else None
     builder = {"simultaneous": steps.simultaneous_step, "alternating": steps.alternating_step}
-    step = builder[config.update](
-        gen, disc, tx, tx, ADVERSARIAL["nonsaturating"], latent_dim=latent_dim, penalty=penalty
+    game = steps.Game(
+        gen=steps.from_latents(gen, latent_dim),
+        disc=steps.judged(disc, "image"),
+        loss=ADVERSARIAL["nonsaturating"],
+        penalty=penalty,
     )
+    step = builder[config.update](game, tx, tx)
 
     def init(key: Key) -> GANState:
         z, x = jnp.zeros((1, latent_dim)), jnp.zeros((1, size, size, channels))

@@ -117,7 +117,7 @@ def run(config: Config) -> dict[str, Any]:
             num_steps=config.num_steps,
             batch_size=config.batch_size * config.seeds,
         )
-        launch = steps.ensemble(steps.fused(step, config.steps_per_call))
+        launch = steps.ensemble(steps.multi_step(step, config.steps_per_call))
         try:
             state = loop.fit(
                 jax.jit(launch, donate_argnums=1),
@@ -174,13 +174,10 @@ def game(config: Config) -> tuple[Any, StepFn, Any]:
     def update(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         real_key, step_key = jax.random.split(key)
         real = synthetic.sample(real_key, mixture, config.batch_size) / scale
-        step = UPDATES[config.update](
-            gen,
-            disc,
-            gen_tx,
-            disc_tx,
-            ADVERSARIAL[config.loss],
-            latent_dim=config.latent_dim,
+        played = steps.Game(
+            gen=steps.from_latents(gen, config.latent_dim),
+            disc=steps.judged(disc, "image"),
+            loss=ADVERSARIAL[config.loss],
             penalty=steps.named_penalty(
                 config.penalty,
                 config.gamma * fading(state.step),
@@ -188,6 +185,7 @@ def game(config: Config) -> tuple[Any, StepFn, Any]:
                 step=state.step,
             ),
         )
+        step = UPDATES[config.update](played, gen_tx, disc_tx)
         return step(step_key, state, {**batch, "image": real})
 
     def init(key: Key) -> GANState:

@@ -181,26 +181,29 @@ def run(config: Config) -> GANState | None:
 
 def _update(config: Config, gen, disc, gen_tx, disc_tx, augment: Augment | None) -> StepFn:
     """One update of both players."""
-    loss = ADVERSARIAL[config.loss]
-    game = {
-        "latent_dim": config.latent_dim,
-        "conditional": config.conditional,
-        "augment": augment,
-        "axis_name": config.axis_name,
-    }
+    axis_name = config.axis_name
+    entries = ("image", "label") if config.conditional else ("image",)
+    game = steps.Game(
+        gen=steps.from_latents(
+            gen, config.latent_dim, conditional=config.conditional, axis_name=axis_name
+        ),
+        disc=steps.judged(disc, *entries, axis_name=axis_name),
+        loss=ADVERSARIAL[config.loss],
+        augment=augment,
+        axis_name=axis_name,
+    )
 
     def weighted(gamma: float | Array) -> StepFn:
-        penalty = steps.named_penalty(config.penalty, gamma)
+        penalised = dataclasses.replace(game, penalty=steps.named_penalty(config.penalty, gamma))
         if config.update == "fresh":
             return steps.chain(
-                steps.disc_step(gen, disc, disc_tx, loss, penalty=penalty, **game),
-                steps.gen_step(gen, disc, gen_tx, loss, **game),
+                steps.disc_step(penalised, disc_tx), steps.gen_step(penalised, gen_tx)
             )
         both = {
             "simultaneous": steps.simultaneous_step,
             "alternating": steps.alternating_step,
         }[config.update]
-        return both(gen, disc, gen_tx, disc_tx, loss, penalty=penalty, **game)
+        return both(penalised, gen_tx, disc_tx)
 
     gamma, share, length = config.gamma, config.gamma_final, config.decay_steps
     if share == 1:

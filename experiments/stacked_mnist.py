@@ -30,7 +30,7 @@ from jaxgan.run import cli, driver, launch, scoring
 from jaxgan.run.config import RunConfig
 from jaxgan.state import GANState, StepFn
 from jaxgan.steps import schedules
-from jaxgan.steps.adversarial import Prior
+from jaxgan.steps.adaptors import Prior
 from jaxgan.types import Batch, Key, Metrics, UserError
 
 NUM_MODES = 1000
@@ -187,17 +187,17 @@ def game(config: Config) -> tuple[Any, StepFn]:
         penalty = steps.named_penalty(
             config.penalty, gamma(number), interval=config.penalty_every, step=number
         )
-        return steps.alternating_step(
-            gen,
-            disc,
-            gen_tx,
-            disc_tx,
-            ADVERSARIAL[config.loss],
-            latent_dim=protocol.latent_dim,
-            prior=protocol.prior,
+        axis_name = config.axis_name
+        played = steps.Game(
+            gen=steps.from_latents(
+                gen, protocol.latent_dim, prior=protocol.prior, axis_name=axis_name
+            ),
+            disc=steps.judged(disc, "image", axis_name=axis_name),
+            loss=ADVERSARIAL[config.loss],
             penalty=penalty,
-            axis_name=config.axis_name,
+            axis_name=axis_name,
         )
+        return steps.alternating_step(played, gen_tx, disc_tx)
 
     update = steps.scheduled(at_step)
     decay = ema.decay_from_half_life(config.ema_half_life, config.batch_size)

@@ -305,8 +305,8 @@ def balanced_consistency(
     return penalty
 
 
-def lecam(anchors: Anchors) -> Penalty:
-    """Makes the penalty of LeCam-GAN, which holds logits near the average of the other kind's.
+def lecam(real_logits: Array, fake_logits: Array, anchors: Anchors) -> Array:
+    """Term of LeCam-GAN, which holds logits near the average of the other kind's.
 
     See "Regularizing Generative Adversarial Networks under Limited Data" by Tseng et al.
     (https://arxiv.org/abs/2104.03310):
@@ -314,19 +314,16 @@ def lecam(anchors: Anchors) -> Penalty:
       (D(x) - a_fake)^2 + (D(G(z)) - a_real)^2
 
     Args:
+      real_logits: [B] or [B, h, w].
+      fake_logits: the same for generated examples.
       anchors: {"real": a_real [], "fake": a_fake []}, moving averages of the logits; see
         `init_anchors` and `update_anchors`.
 
     Returns:
-      A penalty; patch logits are averaged within their example.
+      [B] float32; patch logits are averaged within their example.
     """
-
-    def penalty(key: Key, critic: Critic, real: Array, fake: Array) -> Array:
-        del key
-        at_real = _squared_distance(critic(real), anchors["fake"])
-        return at_real + _squared_distance(critic(fake), anchors["real"])
-
-    return penalty
+    at_real = _squared_distance(real_logits, anchors["fake"])
+    return at_real + _squared_distance(fake_logits, anchors["real"])
 
 
 def init_anchors() -> Anchors:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxgan import collectives
 from jaxgan.types import Array, Batch, Key, Metrics, PyTree
 
 
@@ -124,18 +125,5 @@ def update(
       The updated player, and the loss function's metrics.
     """
     grads, (stats, metrics) = jax.grad(loss_fn, has_aux=True)(player.params)
-    grads, metrics = mean_over((grads, metrics), axis_name)
+    grads, metrics = collectives.mean((grads, metrics), axis_name)
     return apply_gradients(player, tx, grads, stats), metrics
-
-
-def mean_over(tree: PyTree, axis_name: str | None) -> PyTree:
-    """Averages every leaf over a mapped axis, if there is one.
-
-    Args:
-      tree: pytree of arrays.
-      axis_name: the axis, or None.
-
-    Returns:
-      The tree, averaged.
-    """
-    return tree if axis_name is None else jax.lax.pmean(tree, axis_name)

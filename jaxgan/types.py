@@ -10,6 +10,7 @@ Array = jax.Array
 Key = jax.Array
 PyTree = Any
 Batch = Mapping[str, Array]  # {"image": [B, H, W, C] float32 in [-1, 1], "label": [B] int32, ...}
+Outputs = Mapping[str, Any]  # what D says: {"logits": [B] or [B, h, w] or a pytree of them, ...}
 Metrics = dict[str, Array]  # {"player/quantity": []}
 Critic = Callable[[Array], Array]  # inputs [B, ...] -> logits [B] or [B, h, w]
 Penalty = Callable[[Key, Critic, Array, Array], Array]  # key, critic, real, fake -> [B]

@@ -9,7 +9,18 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {"types"},
-    {"latents", "images", "ema", "penalties", "regularizers", "losses", "augment", "nets", "data"},
+    {
+        "collectives",
+        "latents",
+        "images",
+        "ema",
+        "penalties",
+        "regularizers",
+        "losses",
+        "augment",
+        "nets",
+        "data",
+    },
     {"state", "metrics", "sample"},
     {"steps", "parallel"},
     {"run"},

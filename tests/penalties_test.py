@@ -337,7 +337,14 @@ def test_every_loss_trains_with_every_penalty(points_game, loss, penalty):
     gen, disc, tx, now, batch = points_game
     step = steps.train_step(
         steps.simultaneous_step(
-            gen, disc, tx, tx, ADVERSARIAL[loss], latent_dim=2, penalty=EVERY_PENALTY[penalty]
+            steps.Game(
+                gen=steps.from_latents(gen, 2),
+                disc=steps.judged(disc, "image"),
+                loss=ADVERSARIAL[loss],
+                penalty=EVERY_PENALTY[penalty],
+            ),
+            tx,
+            tx,
         )
     )
     after = now

@@ -1,5 +1,6 @@
 """Many devices, of this process or of several: the only package that says device, mesh or pmap."""
 
+from jaxgan.collectives import gather, mean, own_key, share
 from jaxgan.parallel.compile import jit_step, pmap_step
 from jaxgan.parallel.devices import compiler_options, initialize
 from jaxgan.parallel.mesh import (
@@ -25,13 +26,17 @@ __all__ = [
     "Vote",
     "check_batch_size",
     "compiler_options",
+    "gather",
     "initialize",
     "jit_step",
     "local_copy",
     "make_mesh",
+    "mean",
+    "own_key",
     "place",
     "pmap_step",
     "replicate",
     "shard_batch",
+    "share",
     "state_sharding",
 ]

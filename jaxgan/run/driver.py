@@ -56,7 +56,7 @@ def train(
         raise UserError("--parallel=pmap spreads over one process only; use --parallel=jit")
     init_key, train_key, sample_key = jax.random.split(jax.random.key(config.seed), 3)
     init, step = _guarded(config, init, step)
-    step = steps.on_batch(pipeline.prepare, step)
+    step = steps.map_batch(pipeline.prepare, step)
     processes.check_alike({**_common(config), "training data": source.fingerprint})
     scorer = processes.agreed(lambda: _scorer(config, source))
     shapes = jax.eval_shape(init, init_key)

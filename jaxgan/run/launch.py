@@ -51,7 +51,7 @@ def compiled(step: StepFn, config: RunConfig, mesh: parallel.Mesh, shardings: GA
       What `loop.fit` calls with each of `batches`.
     """
     if config.steps_per_call > 1:
-        step = steps.fused(step, config.steps_per_call)
+        step = steps.multi_step(step, config.steps_per_call)
     if config.parallel == "pmap":
         return parallel.pmap_step(step, mesh=mesh)
     options = parallel.compiler_options(config.compute_dtype)

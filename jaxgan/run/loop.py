@@ -27,7 +27,8 @@ def fit(
       key: the run's key, the same at every start of the same run.
       num_steps: the step to stop at, counted from the start of the run.
       hooks: called after each call of `step`, in order, with the number of steps taken.
-      steps_per_call: how many steps one call takes (`steps.fused`); divides what is left to do.
+      steps_per_call: how many steps one call takes (`steps.multi_step`); divides what is left to
+        do.
 
     Returns:
       The state at `num_steps`.

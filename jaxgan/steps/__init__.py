@@ -1,6 +1,7 @@
 """Training steps: functions `(key, state, batch) -> (state, metrics)`, and ways to combine them."""
 
 from jaxgan.steps.adaptive import with_ada, with_lecam
+from jaxgan.steps.adaptors import from_entry, from_latents, judged
 from jaxgan.steps.adversarial import (
     alternating_step,
     disc_step,
@@ -12,16 +13,18 @@ from jaxgan.steps.combine import (
     chain,
     ensemble,
     every,
-    fused,
     init_ensemble,
-    on_batch,
-    over_shares,
+    map_batch,
+    microbatches,
+    mirrored,
+    multi_step,
     repeat,
     scheduled,
     train_step,
 )
+from jaxgan.steps.game import Game, Round
 from jaxgan.steps.guard import GUARD, after_rollback, init_guard, skip_nonfinite
-from jaxgan.steps.updates import extragradient, unrolled_gen_step
+from jaxgan.steps.updates import extragradient_step, unrolled_gen_step
 from jaxgan.steps.variants import (
     instance_noise,
     label_smoothing,
@@ -33,6 +36,8 @@ from jaxgan.steps.variants import (
 
 __all__ = [
     "GUARD",
+    "Game",
+    "Round",
     "after_rollback",
     "alternating_step",
     "chain",
@@ -40,22 +45,26 @@ __all__ = [
     "ema_step",
     "ensemble",
     "every",
-    "extragradient",
-    "fused",
+    "extragradient_step",
+    "from_entry",
+    "from_latents",
     "gen_step",
     "init_ensemble",
     "init_guard",
     "instance_noise",
+    "judged",
     "label_smoothing",
     "lazy",
+    "map_batch",
+    "microbatches",
+    "mirrored",
+    "multi_step",
     "named_penalty",
-    "on_batch",
     "one_sided_smoothing",
-    "over_shares",
     "repeat",
     "scheduled",
-    "skip_nonfinite",
     "simultaneous_step",
+    "skip_nonfinite",
     "top_k",
     "train_step",
     "unrolled_gen_step",

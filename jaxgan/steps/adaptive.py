@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
+
 from jaxgan import penalties
 from jaxgan.augment import ada
 from jaxgan.state import GANState, StepFn
-from jaxgan.types import Augment, Batch, Key, Metrics, Penalty
+from jaxgan.steps.game import Round, Term
+from jaxgan.types import Array, Augment, Batch, Key, Metrics
 
 ADA, LECAM = "ada", "lecam"  # their places in `state.extra`
 
@@ -25,8 +29,9 @@ def with_ada(
     that means something: relativistic losses, which see differences alone, give them none.
 
     Args:
-      make: builds the step from the augmentation: `lambda augment: steps.alternating_step(...,
-        augment=augment)`; its metrics hold "disc/sign". Called inside the compiled program.
+      make: builds the step from the augmentation: `lambda augment: steps.disc_step(
+        dataclasses.replace(game, augment=augment), tx)`; its metrics hold "disc/sign". Called
+        inside the compiled program.
       num_images: real images a step, over all devices.
       names: of the stages, see `ada.pipeline`.
       target: the mean sign of real logits to keep.
@@ -49,16 +54,17 @@ def with_ada(
     return step
 
 
-def with_lecam(make: Callable[[Penalty], StepFn], *, weight: float, decay: float = 0.99) -> StepFn:
+def with_lecam(make: Callable[[Term], StepFn], *, weight: float, decay: float = 0.99) -> StepFn:
     """Holds D's logits near the moving average of the other kind's.
 
     See "Regularizing Generative Adversarial Networks under Limited Data" by Tseng et al.
-    (https://arxiv.org/abs/2104.03310), and `penalties.lecam`.
+    (https://arxiv.org/abs/2104.03310), and `penalties.lecam`. It looks at the logits that the loss
+    has, augmented where that sees augmented images: D runs no further time.
 
     Args:
-      make: builds the step from the penalty: `lambda penalty: steps.alternating_step(...,
-        penalty=penalty)`. Called inside the compiled program.
-      weight: of the penalty; the paper's is 0.3 on CIFAR, less on larger images.
+      make: builds the step from the term: `lambda term: steps.disc_step(dataclasses.replace(game,
+        disc_terms={"lecam": term}), tx)`. Called inside the compiled program.
+      weight: of the term; the paper's is 0.3 on CIFAR, less on larger images.
       decay: of the moving averages, in [0, 1).
 
     Returns:
@@ -67,8 +73,16 @@ def with_lecam(make: Callable[[Penalty], StepFn], *, weight: float, decay: float
 
     def step(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         anchors = state.extra[LECAM]
-        penalty = penalties.weighted(penalties.lecam(anchors), weight)
-        state, metrics = make(penalty)(key, state, batch)
+
+        def term(seen: Round) -> Array:
+            pairs = zip(
+                *(jax.tree.leaves(out["logits"]) for out in (seen.real_out, seen.fake_out)),
+                strict=True,
+            )
+            values = [penalties.lecam(real, fake, anchors).mean() for real, fake in pairs]
+            return weight * jnp.stack(values).sum()
+
+        state, metrics = make(term)(key, state, batch)
         anchors = penalties.update_anchors(
             anchors, metrics["disc/real"], metrics["disc/fake"], decay=decay
         )

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxgan import collectives
 from jaxgan.state import GANState, Player, StepFn
 from jaxgan.types import Array, Batch, Key, Metrics, UserError
 
@@ -36,6 +37,13 @@ def chain(*steps: StepFn) -> StepFn:
 
 def repeat(step: StepFn, n: int) -> StepFn:
     """Runs a step n times on the same batch, each time with another key.
+
+    A schedule inside the step's transformation (`optax.adam(schedule)`) counts updates, and so
+    advances n times a training step. A rate that follows `state.step` advances once:
+
+        steps.repeat(steps.scheduled(lambda t: steps.disc_step(game, optax.adam(rate(t)))), n)
+
+    where the player starts from `optax.adam(rate(0))`: its state is the same for every number.
 
     Args:
       step: the step.
@@ -69,7 +77,7 @@ def every(n: int, step: StepFn) -> StepFn:
     return periodic
 
 
-def fused(step: StepFn, n: int) -> StepFn:
+def multi_step(step: StepFn, n: int) -> StepFn:
     """Runs n training steps, each on a batch of its own, in one `lax.scan`: one launch, no host.
 
     Args:
@@ -95,7 +103,7 @@ def fused(step: StepFn, n: int) -> StepFn:
     return launch
 
 
-def over_shares(step: StepFn, n: int) -> StepFn:
+def microbatches(step: StepFn, n: int) -> StepFn:
     """Runs a step n times, each time on the next of n equal shares of the batch.
 
     With a discriminator's step these are the n critic steps of WGAN, each on examples of its own
@@ -105,13 +113,16 @@ def over_shares(step: StepFn, n: int) -> StepFn:
     loss is a mean over examples (not `relativistic_average`) and no layer mixes them (batch norm).
     Accumulate over `disc_step` and `gen_step` apart, or over `simultaneous_step`.
 
+    A schedule inside the transformation advances n times a training step (once, inside
+    `optax.MultiSteps`); a rate that follows `state.step` once, see `repeat`.
+
     Args:
       step: the step.
       n: how many shares; divides the batch.
 
     Returns:
       A step whose metrics are the means over the shares, "player/finite" true if they were in each.
-      "data" is not split, as in `fused`.
+      "data" is not split, as in `multi_step`.
 
     Raises:
       UserError: n is not 1 or more; and, as the step is traced, the batch does not divide.
@@ -143,10 +154,13 @@ def over_shares(step: StepFn, n: int) -> StepFn:
 def scheduled(make: Callable[[Array], StepFn]) -> StepFn:
     """Makes a step of the number of steps taken, inside the compiled program.
 
-    So any number that a builder takes may follow a schedule:
+    So any number of a game or a transformation may follow a schedule:
 
-        steps.scheduled(lambda t: steps.disc_step(
-            ..., penalty=penalties.weighted(penalties.r1_r2, gamma(t))))
+        def at(t):
+            penalty = penalties.weighted(penalties.r1_r2, gamma(t))
+            return steps.disc_step(dataclasses.replace(game, penalty=penalty), optax.adam(rate(t)))
+
+        step = steps.scheduled(at)
 
     Args:
       make: `state.step [] -> step`; a builder, cheap to call.
@@ -161,22 +175,28 @@ def scheduled(make: Callable[[Array], StepFn]) -> StepFn:
     return built
 
 
-def ensemble(step: StepFn) -> StepFn:
-    """Trains several GANs at once, each with its own key, by `jax.vmap` over everything but time.
+def ensemble(step: StepFn, *, per_seed: bool = False, unroll: bool = False) -> StepFn:
+    """Trains several GANs at once, each with its own key, in one program.
 
     Args:
-      step: a step for one GAN, made by `train_step` or `fused`.
+      step: a step for one GAN, made by `train_step` or `multi_step`; its guards go inside
+        (`skip_nonfinite`, `after_rollback`).
+      per_seed: whether each sees a batch of its own; otherwise all see the same.
+      unroll: runs the members one after the other where `jax.vmap` runs them side by side: the same
+        results. Convolutions under vmap become grouped ones, which are slow on CPU.
 
     Returns:
-      A step for S of them: keys [S], a state whose leaves begin with S but for `step`, which they
-      share, and one batch that all of them see. Metrics are means over the S; "player/finite" are
-      true if they are for all.
+      A step for S of them: keys [S], and a state whose leaves begin with S but for `step`, which
+      they share. With `per_seed` the entries of the batch are [B, S, ...] (of `multi_step`
+      [B, S, n, ...]), but "data", which all share. Metrics are [S]; "player/finite" [], true if
+      they are for all.
     """
-    mapped = jax.vmap(step, in_axes=(0, _AXES, None), out_axes=(_AXES, 0))
+    mapped = _one_by_one(step) if unroll else _side_by_side(step)
 
     def together(keys: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
-        state, metrics = mapped(keys, state, batch)
-        return state, _summary(metrics, lambda values: values.mean(0))
+        axes = {name: 1 if per_seed and name != "data" else None for name in batch}
+        state, metrics = mapped(keys, state, batch, axes)
+        return state, _summary(metrics, lambda values: values)
 
     return together
 
@@ -194,7 +214,7 @@ def init_ensemble(keys: Key, init: Callable[[Key], GANState]) -> GANState:
     return jax.vmap(init, out_axes=_AXES)(keys)
 
 
-def on_batch(prepare: Callable[[Batch], Batch], step: StepFn) -> StepFn:
+def map_batch(prepare: Callable[[Batch], Batch], step: StepFn) -> StepFn:
     """Transforms the batch before a step sees it, inside the compiled program.
 
     Args:
@@ -209,6 +229,36 @@ def on_batch(prepare: Callable[[Batch], Batch], step: StepFn) -> StepFn:
         return step(key, state, prepare(batch))
 
     return prepared
+
+
+def mirrored(step: StepFn, *, example: str = "image", axis_name: str | None = None) -> StepFn:
+    """Flips each image of the batch left-right with probability 1/2, anew at every step.
+
+    Doubles a dataset in which left and right mean the same. Entries other than the example stay as
+    they are.
+
+    Args:
+      step: the step.
+      example: the entry of images [B, H, W, C].
+      axis_name: the mapped axis, if any: each device then flips its share of the global draw.
+
+    Returns:
+      A step.
+    """
+
+    def flipped(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+        flip_key, step_key = jax.random.split(key)
+        flip_key = jax.random.fold_in(flip_key, state.step)  # outside `train_step` keys stay
+        x = batch[example]
+        chosen = collectives.share(
+            lambda key, num: jax.random.bernoulli(key, shape=(num, 1, 1, 1)),
+            flip_key,
+            x.shape[0],
+            axis_name,
+        )
+        return step(step_key, state, {**batch, example: jnp.where(chosen, x[:, :, ::-1], x)})
+
+    return flipped
 
 
 def train_step(*steps: StepFn) -> StepFn:
@@ -235,6 +285,37 @@ def train_step(*steps: StepFn) -> StepFn:
         return state.replace(step=state.step + 1), {**metrics, **finite}
 
     return whole
+
+
+def _side_by_side(step: StepFn) -> Callable[..., tuple[GANState, Metrics]]:
+    """Members along an axis of every array."""
+
+    def mapped(keys: Key, state: GANState, batch: Batch, axes: Any) -> tuple[GANState, Metrics]:
+        along = jax.vmap(step, in_axes=(0, _AXES, axes), out_axes=(_AXES, 0))
+        return along(keys, state, dict(batch))
+
+    return mapped
+
+
+def _one_by_one(step: StepFn) -> Callable[..., tuple[GANState, Metrics]]:
+    """Members in a Python loop; their arrays are taken apart and stacked again."""
+
+    def mapped(keys: Key, state: GANState, batch: Batch, axes: Any) -> tuple[GANState, Metrics]:
+        alone, seen = [], []
+        for number in range(keys.shape[0]):
+            member = jax.tree.map(lambda x, n=number: x[n], state.replace(step=None))
+            rows = {
+                name: x if axes[name] is None else jax.tree.map(lambda x, n=number: x[:, n], x)
+                for name, x in batch.items()
+            }
+            after, metrics = step(keys[number], member.replace(step=state.step), rows)
+            alone.append(after)
+            seen.append(metrics)
+        stacked = jax.tree.map(lambda *x: jnp.stack(x), *(one.replace(step=None) for one in alone))
+        metrics = jax.tree.map(lambda *x: jnp.stack(x), *seen)
+        return stacked.replace(step=alone[0].step), metrics
+
+    return mapped
 
 
 def _summary(metrics: Metrics, merge: Callable[[Array], Array]) -> Metrics:

@@ -21,7 +21,7 @@ def skip_nonfinite(step: StepFn, *, limit: int = 100) -> StepFn:
     and to everything else is dropped. How often stands in `state.extra[GUARD]`.
 
     Args:
-      step: made by `train_step` (one step, before `fused`).
+      step: made by `train_step` (one step, before `multi_step` and `ensemble`).
       limit: this many steps dropped in a row end the patience: from then on the metrics say that
         players are not finite, for `hooks.Guard` to stop the run, its state still good.
 

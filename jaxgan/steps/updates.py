@@ -1,23 +1,29 @@
 """Ways for the players to move that look ahead of the plain gradient step.
 
-The others compose from what is there: n critic steps are `repeat` or `over_shares`, gradient
-accumulation `over_shares` with `optax.MultiSteps`, optimistic gradients are transformations of
+The others compose from what is there: n critic steps are `repeat` or `microbatches`, gradient
+accumulation `microbatches` with `optax.MultiSteps`, optimistic gradients are transformations of
 Optax (`optax.optimistic_adam_v2`, `optax.optimistic_gradient_descent`), two time scales two rates.
 """
 
+from typing import Any
+
 import jax
 import optax
-from flax import linen as nn
 
-from jaxgan import latents
 from jaxgan import state as states
-from jaxgan.losses import AdversarialLoss
 from jaxgan.state import GANState, Player, StepFn
 from jaxgan.steps import adversarial
-from jaxgan.types import Array, Augment, Batch, Key, Metrics, Penalty, PyTree
+from jaxgan.steps.game import Game
+from jaxgan.types import Array, Batch, Key, Metrics, PyTree
+
+# What a schedule inside a transformation keeps count in.
+_INJECTED: Any = (optax.InjectHyperparamsState, optax.InjectStatefulHyperparamsState)
+_SCHEDULED: Any = (optax.ScaleByScheduleState, *_INJECTED)
 
 
-def extragradient(step: StepFn) -> StepFn:
+def extragradient_step(
+    game: Game, gen_tx: optax.GradientTransformation, disc_tx: optax.GradientTransformation
+) -> StepFn:
     """Moves both players along the gradients found one step ahead, from where they are now.
 
     See "A Variational Inequality Perspective on Generative Adversarial Networks" by Gidel et al.
@@ -26,39 +32,40 @@ def extragradient(step: StepFn) -> StepFn:
 
       w' = w_t - eta F(w_t);    w_{t+1} = w_t - eta F(w')
 
+    The transformations update w_t itself, so that what they promise of the parameters holds
+    (`regularizers.clip_weights`, weight decay). A schedule inside them advances once a training
+    step, and both halves move at the same rate; moments, and the count of Adam's bias correction,
+    see two gradients.
+
     Args:
-      step: moves both players at once (`simultaneous_step`); any Optax transformation.
+      game: what is played.
+      gen_tx: the generator's Optax transformation.
+      disc_tx: the discriminator's.
 
     Returns:
-      A step at twice the cost. Statistics and metrics are those of the second half.
+      A step at twice the cost of `simultaneous_step`, the two halves on fakes of their own.
+      Statistics and metrics are those of the second half.
     """
 
-    def stepped(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+    def step(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         first_key, second_key = jax.random.split(key)
-        ahead, _ = step(first_key, state, batch)
-        after, metrics = step(second_key, ahead, batch)
-        return after.replace(
-            gen=_moved(state.gen, ahead.gen, after.gen),
-            disc=_moved(state.disc, ahead.disc, after.disc),
-        ), metrics
+        first = adversarial.gradients(first_key, game, state.gen, state.disc, batch)
+        gen = states.apply_gradients(state.gen, gen_tx, first.gen, first.gen_stats)
+        disc = states.apply_gradients(state.disc, disc_tx, first.disc, first.disc_stats)
+        second = adversarial.gradients(second_key, game, gen, disc, batch)
+        gen = _moved(state.gen, gen, gen_tx, second.gen, second.gen_stats)
+        disc = _moved(state.disc, disc, disc_tx, second.disc, second.disc_stats)
+        return state.replace(gen=gen, disc=disc), second.metrics
 
-    return stepped
+    return step
 
 
 def unrolled_gen_step(
-    gen: nn.Module,
-    disc: nn.Module,
-    tx: optax.GradientTransformation,
+    game: Game,
+    gen_tx: optax.GradientTransformation,
     disc_tx: optax.GradientTransformation,
-    loss: AdversarialLoss,
     *,
     unroll: int,
-    latent_dim: int,
-    prior: adversarial.Prior = latents.normal,
-    penalty: Penalty | None = None,
-    augment: Augment | None = None,
-    conditional: bool = False,
-    axis_name: str | None = None,
 ) -> StepFn:
     """Updates the generator against the discriminator as it will be k updates from now.
 
@@ -67,45 +74,53 @@ def unrolled_gen_step(
     all on this batch and these fakes; the discriminator itself stays where it is.
 
     Args:
-      gen: the generator.
-      disc: the discriminator.
-      tx: the generator's Optax transformation.
+      game: what is played; penalty and terms of D count in the updates looked ahead.
+      gen_tx: the generator's Optax transformation.
       disc_tx: the discriminator's, with its state as it is now. It is differentiated: Adam needs
         `eps_root` above 0, or a parameter that never had a gradient makes the generator's NaN.
-      loss: the pair of losses.
       unroll: k, the updates looked ahead; 0 for `gen_step`.
-      latent_dim: size of one latent.
-      prior: `(key, num, dim) -> [num, dim]`, where latents come from.
-      penalty: the discriminator's, in the updates looked ahead.
-      augment: `(key, images) -> images`, the discriminator's.
-      conditional: whether the players see `batch["label"]`.
-      axis_name: the mapped axis, if any.
 
     Returns:
-      A step with the metric "gen/loss".
+      A step with the metrics of `gen_step`.
     """
-    game = adversarial.Game(
-        gen, disc, loss, latent_dim, prior, penalty, augment, conditional, axis_name
-    )
 
     def step(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
-        z_key, *keys = jax.random.split(key, unroll + 2)
+        gen_key, loss_key, *ahead_keys = jax.random.split(key, unroll + 2)
 
         def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-            fake, stats = game.generate(z_key, params, state.gen.stats, batch)
+            made, stats = game.gen(gen_key, {"params": params, **state.gen.stats}, batch)
             opponent = state.disc
-            for ahead_key in keys[1:]:
-                opponent, _ = game.update_disc(ahead_key, opponent, disc_tx, batch, fake)
-            value = game.gen_loss(keys[0], opponent, batch, fake)
-            return value, (stats, {"gen/loss": value})
+            for ahead_key in ahead_keys:
+                opponent, _ = adversarial.update_disc(
+                    ahead_key, game, opponent, disc_tx, batch, made
+                )
+            loss, metrics = game.gen_loss(loss_key, opponent, batch, made)
+            return loss, (stats, metrics)
 
-        player, metrics = states.update(state.gen, tx, loss_fn, axis_name=axis_name)
+        player, metrics = adversarial.update_gen(
+            loss_fn, state.gen, gen_tx, axis_name=game.axis_name
+        )
         return state.replace(gen=player), metrics
 
     return step
 
 
-def _moved(now: Player, ahead: Player, after: Player) -> Player:
-    """The last player, its parameters moved from `now` by what `ahead` was moved by."""
-    params = jax.tree.map(lambda w, a, b: w + (b - a), now.params, ahead.params, after.params)
-    return after.replace(params=params)
+def _moved(
+    start: Player, ahead: Player, tx: optax.GradientTransformation, grads: PyTree, stats: PyTree
+) -> Player:
+    """The player moved from where it was, by the gradients found ahead."""
+    opt_state = _with_schedules_of(start.opt_state, ahead.opt_state)
+    return states.apply_gradients(start.replace(opt_state=opt_state), tx, grads, stats)
+
+
+def _with_schedules_of(before: PyTree, after: PyTree) -> PyTree:
+    """The later state of a transformation, its schedules where they were."""
+
+    def rewound(old: PyTree, new: PyTree) -> PyTree:
+        if not isinstance(new, _SCHEDULED):
+            return new
+        if isinstance(new, _INJECTED):
+            return old._replace(inner_state=_with_schedules_of(old.inner_state, new.inner_state))
+        return old
+
+    return jax.tree.map(rewound, before, after, is_leaf=lambda x: isinstance(x, _SCHEDULED))

@@ -23,7 +23,7 @@ import optax
 from experiments import mnist
 from jaxgan import parallel, state, steps
 from jaxgan.run import checkpoint, manifest
-from jaxgan.steps import adversarial, combine
+from jaxgan.steps import combine, game
 
 FLAGS = pathlib.Path(mnist.__file__).parent / "flags" / "mnist.flags"
 ROUNDS, SAVE_EVERY = 40, 500
@@ -42,7 +42,7 @@ def unguarded():
     """Steps that are traced in here have no guards."""
     with (
         mock.patch.object(combine, "_finite", lambda player, loss: jnp.asarray(True)),
-        mock.patch.object(adversarial, "diversity", lambda *args, **options: jnp.ones(())),
+        mock.patch.object(game, "diversity", lambda *args, **options: jnp.ones(())),
         mock.patch.object(optax.tree, "norm", lambda tree: jnp.ones(())),
     ):
         yield

@@ -130,9 +130,9 @@ def different(workdir, other, step) -> list[str]:
 
 def poison(monkeypatch, bad_step, streams):
     """Breaks G at a step, on the host's word alone, unless the key is another than in `streams`."""
-    real = steps.on_batch
+    real = steps.map_batch
 
-    def on_batch(prepare, step):
+    def map_batch(prepare, step):
         def poisoned(key, now, batch):
             after, metrics = step(key, now, batch)
             times = now.extra["guard"]["rollbacks"] if "guard" in now.extra else 0
@@ -143,4 +143,4 @@ def poison(monkeypatch, bad_step, streams):
 
         return real(prepare, poisoned)
 
-    monkeypatch.setattr(steps, "on_batch", on_batch)
+    monkeypatch.setattr(steps, "map_batch", map_batch)

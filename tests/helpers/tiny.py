@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from jaxgan import penalties, state, steps
+from jaxgan import latents, penalties, state, steps
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.nets import dcgan
 
@@ -50,6 +50,17 @@ class DenseDisc(nn.Module):
         return nn.Dense(1)(nn.tanh(x))[:, 0]
 
 
+def dense_game(gen, disc, loss, *, prior=latents.normal, axis_name=None, **options):
+    """The game of a dense pair, or of any that takes latents and judges images."""
+    return steps.Game(
+        gen=steps.from_latents(gen, LATENT_DIM, prior=prior, axis_name=axis_name),
+        disc=steps.judged(disc, "image", axis_name=axis_name),
+        loss=ADVERSARIAL[loss] if isinstance(loss, str) else loss,
+        axis_name=axis_name,
+        **options,
+    )
+
+
 def dense_state(gen, disc, gen_tx, disc_tx, *, seed=0, **extra):
     """A fresh state of a dense pair."""
 
@@ -82,16 +93,18 @@ def dcgan_game(
     nets = {"features": (8,), "axis_name": axis_name, "num_classes": num_classes}
     gen = dcgan.Generator(image_size=8, **nets)
     disc = dcgan.Discriminator(norm=disc_norm, **nets)
-    game = {"latent_dim": LATENT_DIM, "axis_name": axis_name, "conditional": num_classes > 0}
-    reg = penalties.weighted(penalties.PENALTIES[penalty], 1.0) if penalty else None
-    pair = ADVERSARIAL[loss]
+    conditional = num_classes > 0
+    game = steps.Game(
+        gen=steps.from_latents(gen, LATENT_DIM, conditional=conditional, axis_name=axis_name),
+        disc=steps.judged(disc, "image", *["label"] * conditional, axis_name=axis_name),
+        loss=ADVERSARIAL[loss],
+        penalty=penalties.weighted(penalties.PENALTIES[penalty], 1.0) if penalty else None,
+        axis_name=axis_name,
+    )
     if update == "fresh":
-        step = steps.chain(
-            steps.disc_step(gen, disc, tx, pair, penalty=reg, **game),
-            steps.gen_step(gen, disc, tx, pair, **game),
-        )
+        step = steps.chain(steps.disc_step(game, tx), steps.gen_step(game, tx))
     else:
-        step = UPDATES[update](gen, disc, tx, tx, pair, penalty=reg, **game)
+        step = UPDATES[update](game, tx, tx)
 
     @jax.jit
     def init():

@@ -8,7 +8,6 @@ import optax
 import pytest
 
 from jaxgan import penalties, steps, types
-from jaxgan.losses import ADVERSARIAL
 from jaxgan.nets import layers, normalization
 from tests.helpers import tiny
 
@@ -124,9 +123,8 @@ GEN, DISC, BATCH = tiny.DenseGen(), Disc(), tiny.batch(side=4)
 def _started(rate):
     tx = optax.sgd(rate)
     start = tiny.dense_state(GEN, DISC, tx, tx)
-    nets = (GEN, DISC, tx, ADVERSARIAL["hinge"])
-    disc_step = steps.disc_step(*nets, latent_dim=tiny.LATENT_DIM, penalty=penalties.r1_r2)
-    return start, jax.jit(disc_step), jax.jit(steps.gen_step(*nets, latent_dim=tiny.LATENT_DIM))
+    game = tiny.dense_game(GEN, DISC, "hinge", penalty=penalties.r1_r2)
+    return start, jax.jit(steps.disc_step(game, tx)), jax.jit(steps.gen_step(game, tx))
 
 
 def test_training_moves_u_but_never_writes_normalised_weights_into_parameters():

@@ -139,7 +139,7 @@ def _train_on_devices(axis_name, game):
 def test_a_resident_dataset_gives_the_same_training(kind):
     axis_name = parallel.AXIS if kind == "pmap" else None
     step, init = tiny.dcgan_game(axis_name)
-    driver = _driver(kind, 8, steps.on_batch(pipeline.prepare, step))
+    driver = _driver(kind, 8, steps.map_batch(pipeline.prepare, step))
     pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), np.uint8)
     label = np.arange(40, dtype=np.int32) % 3
     resident = parallel.replicate({"image": pixels, "label": label}, parallel.make_mesh())
