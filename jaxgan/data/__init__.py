@@ -10,7 +10,7 @@ To add a dataset, write `jaxgan/data/<name>.py` with a function that takes `data
 and returns a source. A set that fits in memory needs no class of its own: read the files and return
 `arrays.ArraySource({"image": ..., "label": ...}, name=..., num_classes=...)`. Then add one row to
 the table `LOADERS` in `registry.py`. Everything else follows: resizing, the order of the examples,
-the roads to the device, sharing between processes, resuming.
+the modes of reading, sharing between processes, resuming.
 
 Importing this package reads nothing and imports neither Pillow, scikit-learn, Grain nor
 TensorFlow Datasets: each is imported by the function that needs it.

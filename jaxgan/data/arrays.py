@@ -5,7 +5,7 @@ import math
 import os
 import pathlib
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -29,7 +29,14 @@ class MissingSplit(UserError):
 class ArraySource:
     """A dataset in memory: indexing with an int gives one example, with an array a whole batch."""
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], *, name: str, num_classes: int = 0):
+    def __init__(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        *,
+        name: str,
+        num_classes: int = 0,
+        class_names: Sequence[str] = (),
+    ):
         """Checks that the arrays belong together.
 
         Args:
@@ -37,9 +44,11 @@ class ArraySource:
             [0, num_classes).
           name: what the data is called in messages and in the run's configuration.
           num_classes: number of classes, 0 without labels.
+          class_names: one name a class, by label; empty where there are none.
 
         Raises:
-          UserError: empty, of unequal lengths, or a label outside its range.
+          UserError: empty, of unequal lengths, a label outside its range, or another number of
+            names than of classes.
         """
         image = arrays["image"]
         if image.dtype != np.uint8 or image.ndim != 4:
@@ -57,14 +66,22 @@ class ArraySource:
         self.arrays = dict(arrays)
         if "label" in arrays:
             self.arrays["label"] = checked_labels(arrays["label"], num_classes, name)
+        if len(class_names) not in (0, num_classes):
+            raise UserError(f"{name}: {len(class_names)} class names for {num_classes} classes")
         self.name = name
         self.num_classes = num_classes
+        self.class_names = tuple(class_names)
         self._fingerprint = ""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of every image."""
         return self.arrays["image"].shape[1:]
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The label of every example, int32 [N]; None without labels."""
+        return self.arrays.get("label")
 
     @property
     def fingerprint(self) -> str:

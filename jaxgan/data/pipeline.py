@@ -1,11 +1,11 @@
-"""Which examples make up a batch, and the roads they take to the compiled step.
+"""Which examples make up a batch, and how batches reach the compiled step.
 
 The position in the data is the step counter and nothing else: batch `s` is rows
 `s * B .. (s + 1) * B` of an endless stream of epochs, each a fresh permutation of all examples. A
 batch may straddle two epochs, so shapes stay constant and no example is ever dropped.
 
-Three roads give the same batches. "host" indexes arrays in memory and is the fastest on CPU;
-"resident" sends only indices, for sets that lie on the accelerator whole; "stream" reads and
+Three modes give the same batches. "host" indexes arrays in memory and is the fastest on CPU;
+"resident" sends only indices, for datasets that the accelerator holds whole; "stream" reads and
 decodes ahead, in threads or in worker processes, for all that is not in memory.
 """
 
@@ -26,7 +26,7 @@ from absl import logging
 from jaxgan import images, types
 from jaxgan.types import UserError
 
-ROADS = ("auto", "host", "resident", "stream")
+MODES = ("auto", "host", "resident", "stream")
 RESIDENT_BYTES = 2**30
 # Grain wants a length: more steps than any run takes.
 ENDLESS = 2**60
@@ -35,7 +35,15 @@ _permutation_lock = threading.Lock()
 
 
 class Batches(Iterator[dict[str, Any]], Protocol):
-    """An endless iterator of batches that can be closed."""
+    """An endless iterator of batches that knows its position and can be closed.
+
+    Attributes:
+      step: the training step that the next batch belongs to, counted from the start of the run. It
+        counts single steps, also where one call of a compiled step takes several. `loop.fit`
+        compares it with the state's, so that a forgotten `start=` is noticed.
+    """
+
+    step: int
 
     def close(self) -> None:
         """Stops reading ahead."""
@@ -95,7 +103,7 @@ def batches(
     start: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-    road: str = "auto",
+    mode: str = "auto",
     workers: int | None = None,
 ) -> Batches:
     """Yields the batches of step `start` and all that follow, without end.
@@ -106,38 +114,57 @@ def batches(
       source: where examples come from (see `jaxgan.data`).
       batch_size: examples a step, over all processes.
       seed: of the order, 0 or more.
-      start: the first step.
+      start: the first step; on a resume that of the restored state, `int(state.step)`.
       process_index: which process this is.
       process_count: how many processes there are. Each gets its contiguous share of the rows of
         every batch, and reads only these.
-      road: "host", "resident", "stream", or "auto" to choose by platform and size.
-      workers: processes that decode on the road "stream"; 0 for threads of this process, None for
-        none for sets in memory and one a core, at most 8, for all others. With processes, a script
+      mode: "host", "resident", "stream", or "auto" to choose by platform and size.
+      workers: processes that decode in the mode "stream"; 0 for threads of this process; None for
+        0 if the data are in memory, and one a core, at most 8, otherwise. With processes, a script
         must start its work under `if __name__ == "__main__":`.
 
     Returns:
-      An iterator of dicts of NumPy arrays, uint8 images among them. On the road "resident" the
-      dicts are `{"index": int32 [b], "data": arrays}`, where `data` is the same whole dataset each
-      time, to be put on the device once. `prepare` makes floats of either.
+      An iterator of dicts of NumPy arrays, uint8 images among them; its `step` is that of the next
+      batch. In the mode "resident" the dicts are `{"index": int32 [b], "data": arrays}`, where
+      `data` is the same whole dataset each time, to be put on the device once. `prepare` makes
+      floats of either.
 
     Raises:
-      UserError: arguments that cannot be, before anything is read.
+      UserError: impossible arguments, before anything is read.
     """
     rows = process_rows(batch_size, process_index, process_count)
     if seed < 0 or start < 0:
         raise UserError(f"seed {seed} and start {start} must be 0 or more")
     if len(source) < 1:
         raise UserError(f"{source.name}: holds no examples")
-    road = choose_road(source, road=road)
+    mode = choose_mode(source, mode=mode)
 
     read = _ReadBatch(source, batch_size, seed, rows)
-    if road == "host":
-        return _host(read, start)
-    if road == "resident":
-        return _resident(read, start)
+    if mode == "host":
+        return _Counted(_host(read, start), start)
+    if mode == "resident":
+        return _Counted(_resident(read, start), start)
     if workers is None:
         workers = 0 if hasattr(source, "arrays") else min(8, _num_cpus())
-    return _stream(read, start, workers)
+    return _Counted(_stream(read, start, workers), start)
+
+
+class _Counted:
+    """An iterator of batches beside the step of its next one."""
+
+    def __init__(self, iterator, step: int):
+        self._iterator, self.step = iterator, step
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        batch = next(self._iterator)
+        self.step += 1
+        return batch
+
+    def close(self) -> None:
+        self._iterator.close()
 
 
 def process_rows(batch_size: int, process_index: int, process_count: int) -> slice:
@@ -168,28 +195,28 @@ def process_rows(batch_size: int, process_index: int, process_count: int) -> sli
     return slice(process_index * share, (process_index + 1) * share)
 
 
-def choose_road(source, *, road: str = "auto") -> str:
-    """Chooses how batches travel.
+def choose_mode(source, *, mode: str = "auto") -> str:
+    """Chooses how batches reach the device.
 
     Args:
       source: where examples come from; one with `arrays` is in memory.
-      road: "auto", or a road that is then only checked.
+      mode: "auto", or a mode that is then only checked.
 
     Returns:
       "host", "resident" or "stream".
 
     Raises:
-      UserError: unknown road, or one that this source cannot take.
+      UserError: unknown mode, or one that this source does not allow.
     """
-    if road not in ROADS:
-        types.lookup(dict.fromkeys(ROADS), road, "road")
+    if mode not in MODES:
+        types.lookup(dict.fromkeys(MODES), mode, "mode")
     arrays = getattr(source, "arrays", None)
-    if road in ("host", "resident") and arrays is None:
+    if mode in ("host", "resident") and arrays is None:
         raise UserError(
-            f'road "{road}" needs data in memory, which {source.name} is not; use stream'
+            f'mode "{mode}" needs data in memory, which {source.name} is not; use stream'
         )
-    if road != "auto":
-        return road
+    if mode != "auto":
+        return mode
     if arrays is None:
         return "stream"
     if jax.default_backend() == "cpu":
@@ -219,10 +246,10 @@ class _ReadBatch:
 
 
 def check_images(image: np.ndarray, indices: np.ndarray, name: str) -> None:
-    """Refuses images whose values nothing later would notice to be wrong; bytes cannot be.
+    """Refuses images whose values are wrong and would not be noticed later; bytes are always fine.
 
     Args:
-      image: [B, H, W, C] of a source of anybody's making.
+      image: [B, H, W, C] of any source.
       indices: int [B], the numbers of the examples.
       name: the source's name.
 
@@ -264,7 +291,7 @@ def _stream(read: _ReadBatch, start: int, workers: int):
     in_memory = hasattr(read.source, "arrays")
     threads = 1 if in_memory or workers else min(16, 2 * _num_cpus())
     steps = grain.MapDataset.range(start, ENDLESS).map(read)
-    # A buffer shorter than the threads would leave some of them idle.
+    # With a buffer shorter than the number of threads some would be idle.
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2, threads))
     dataset = steps.to_iter_dataset(options)
     if workers:
@@ -277,12 +304,12 @@ def _stream(read: _ReadBatch, start: int, workers: int):
 
 
 class _Stream:
-    """A Grain iterator that is closed once: by hand, with its last reference, or on leaving."""
+    """A Grain iterator, closed once: by hand, with its last reference, or when the program ends."""
 
     def __init__(self, iterator, *, copy: bool):
         self._copy = copy
-        # Held only here: left to the interpreter's shutdown, Grain's threads, processes and shared
-        # memory come apart with errors.
+        # The only reference: when the interpreter shuts them down, Grain's threads, processes and
+        # shared memory report errors.
         self._held = [iterator]
         self.close = weakref.finalize(self, _close, self._held)
 
@@ -304,9 +331,9 @@ def _close(held: list) -> None:
 def _start_worker(worker_index: int, worker_count: int) -> None:
     """Ties a worker process to its parent, which may be killed without a chance to stop it."""
     del worker_index, worker_count
-    # Ctrl-C reaches the whole group; the parent, which may still be saving, decides.
+    # Ctrl-C reaches the whole process group; the parent, which may still be saving, ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    jax.config.update("jax_platforms", "cpu")  # whatever a source does, the accelerator is not ours
+    jax.config.update("jax_platforms", "cpu")  # a worker must not take the accelerator
     threading.Thread(target=_follow_parent, daemon=True).start()
 
 
@@ -335,7 +362,7 @@ def prepare(batch: Mapping[str, Any]) -> types.Batch:
     """Makes a training batch of what `batches` yields, inside the compiled step.
 
     Args:
-      batch: of any road: `{"image": uint8 [B, H, W, C], ...}`, or indices and data to gather from.
+      batch: of any mode: `{"image": uint8 [B, H, W, C], ...}`, or indices and data to gather from.
 
     Returns:
       The batch with images float32 in [-1, 1] and integer labels int32; the rest as it is.

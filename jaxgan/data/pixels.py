@@ -77,11 +77,11 @@ def conform(images: np.ndarray, *, image_size: int = 0, channels: int = 0) -> np
       uint8 [N, image_size, image_size, channels]; the same array when nothing changes.
 
     Raises:
-      UserError: a size or a number of channels that cannot be.
+      UserError: an impossible size or number of channels.
     """
-    check_wish(image_size, channels)
+    check_image_options(image_size, channels)
     if channels == 1 and images.shape[-1] == 3:
-        # ITU-R 601 luma in Pillow's fixed-point form, so that both roads agree to the bit.
+        # ITU-R 601 luma in Pillow's fixed-point form, so that arrays and files agree to the bit.
         luma = images.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
         images = ((luma + 0x8000) >> 16).astype(np.uint8)[..., None]
     if image_size and images.shape[1:3] != (image_size, image_size):
@@ -116,8 +116,8 @@ def _resize_weights(old: int, new: int) -> np.ndarray:
     return np.asarray(identity.resize((old, new), PIL.Image.Resampling.LANCZOS))
 
 
-def check_wish(image_size: int, channels: int) -> None:
-    """Refuses sizes and numbers of channels that no image can have.
+def check_image_options(image_size: int, channels: int) -> None:
+    """Refuses impossible sizes and numbers of channels.
 
     Args:
       image_size: side in pixels, 0 for as it is.
@@ -127,7 +127,7 @@ def check_wish(image_size: int, channels: int) -> None:
       Nothing.
 
     Raises:
-      UserError: neither.
+      UserError: one of them is impossible.
     """
     if not 0 <= image_size <= 4096:
         raise UserError(f"image_size {image_size} is not possible; use 1..4096, or 0 for as it is")

@@ -65,7 +65,7 @@ def load(
     """
     if split not in SPLITS:
         raise UserError(f'split "{split}" is not one of {", ".join(SPLITS)}')
-    pixels.check_wish(image_size, channels)
+    pixels.check_image_options(image_size, channels)
     loader = LOADERS.get(name, functools.partial(_tfds, name))
     if loader is _folder:
         loader = functools.partial(_folder, max_bad_records=max_bad_records)

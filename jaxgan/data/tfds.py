@@ -101,7 +101,7 @@ class TfdsSource:
         label = info.features["label"] if "label" in info.features else None
         self.num_classes = getattr(label, "num_classes", None) or 0
         self.image_shape = (image_size or height, image_size or width, channels or depth or 3)
-        self._wish = {"image_size": image_size, "channels": self.image_shape[-1]}
+        self._form = {"image_size": image_size, "channels": self.image_shape[-1]}
         part = info.splits[split]
         content = (self.name, split, part.num_examples, part.num_bytes, list(part.shard_lengths))
         self.fingerprint = hashlib.blake2b(repr(content).encode(), digest_size=8).hexdigest()
@@ -127,7 +127,7 @@ class TfdsSource:
         return self._example(_as_user_error(self.name, lambda: self._records[int(index)]))
 
     def _example(self, record: dict[str, Any]) -> dict[str, np.ndarray]:
-        image = pixels.conform(np.asarray(record["image"])[None], **self._wish)[0]
+        image = pixels.conform(np.asarray(record["image"])[None], **self._form)[0]
         if not self.num_classes:
             return {"image": image}
         return {"image": image, "label": np.asarray(record["label"], np.int32)}

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
 from jaxgan.state import GANState, StepFn
-from jaxgan.types import Batch, Key, Metrics
+from jaxgan.types import Batch, Key, Metrics, UserError
 
 Hook = Callable[[int, GANState, Metrics], None]
 
@@ -23,7 +23,8 @@ def fit(
     Args:
       step: a compiled training step that counts `state.step`, as `steps.train_step` does.
       state: where to start from; donated.
-      batches: one batch a step, beginning with that of `state.step`.
+      batches: one batch a step, beginning with that of `state.step`. Where it knows its position
+        (`pipeline.Batches.step`), that is checked.
       key: the run's key, the same at every start of the same run.
       num_steps: the step to stop at, counted from the start of the run.
       hooks: called after each call of `step`, in order, with the number of steps taken.
@@ -32,8 +33,17 @@ def fit(
 
     Returns:
       The state at `num_steps`.
+
+    Raises:
+      UserError: the batches are those of another step than the state's.
     """
-    numbers = range(int(state.step) + steps_per_call, num_steps + 1, steps_per_call)
+    position, start = getattr(batches, "step", None), int(state.step)
+    if position is not None and position != start:
+        raise UserError(
+            f"the state is at step {start} but the batches at step {position}: the order of the"
+            f" examples would change; make them with pipeline.batches(..., start={start})"
+        )
+    numbers = range(start + steps_per_call, num_steps + 1, steps_per_call)
     for number, batch in zip(numbers, batches, strict=False):
         state, metrics = step(key, state, batch)
         for hook in hooks:

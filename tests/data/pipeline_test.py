@@ -89,23 +89,34 @@ def test_batch_larger_than_the_data_holds_several_epochs():
     np.testing.assert_array_equal(np.bincount(indices[:6]), [2, 2, 2])
 
 
-# --- the roads ---
+# --- the modes ---
 
 
-@pytest.mark.parametrize("road", ["host", "stream"])
+@pytest.mark.parametrize("mode", ["host", "stream"])
 @pytest.mark.parametrize("start", [0, 1, 2, 3, 7, 10**12])
-def test_resumed_batches_equal_the_straight_run(road, start):
+def test_resumed_batches_equal_the_straight_run(mode, start):
     # 10 examples in batches of 4: step 2 straddles an epoch, step 5 begins one.
     first = max(0, start - 3)
-    same(take(6, start=first, road=road)[start - first :], take(6 - start + first, start=start))
+    same(take(6, start=first, mode=mode)[start - first :], take(6 - start + first, start=start))
 
 
-def test_all_roads_give_the_same_batches():
-    host = take(6, road="host")
-    same(host, take(6, road="stream"))
-    for a, b in zip(host, take(6, road="resident"), strict=True):
+def test_all_modes_give_the_same_batches():
+    host = take(6, mode="host")
+    same(host, take(6, mode="stream"))
+    for a, b in zip(host, take(6, mode="resident"), strict=True):
         assert b["index"].dtype == np.int32 and b["data"] is SOURCE.arrays
         same([a], [pipeline.gather(b)])
+
+
+@pytest.mark.parametrize("mode", ["host", "resident", "stream"])
+def test_position_is_the_step_of_the_next_batch(mode):
+    iterator = pipeline.batches(SOURCE, batch_size=4, seed=0, start=3, mode=mode)
+    positions = [iterator.step]
+    for _ in range(2):
+        next(iterator)
+        positions.append(iterator.step)
+    iterator.close()
+    assert positions == [3, 4, 5]
 
 
 def test_batches_are_what_their_indices_say():
@@ -122,14 +133,14 @@ class Counting(arrays.ArraySource):
         return super().__getitem__(index)
 
 
-@pytest.mark.parametrize("road", ["host", "resident"])
+@pytest.mark.parametrize("mode", ["host", "resident"])
 @pytest.mark.parametrize("count", [2, 4])
-def test_processes_share_every_batch_without_overlap(road, count):
-    whole = take(7, batch_size=8, road=road)
+def test_processes_share_every_batch_without_overlap(mode, count):
+    whole = take(7, batch_size=8, mode=mode)
     parts = [
-        take(7, batch_size=8, road=road, process_index=i, process_count=count) for i in range(count)
+        take(7, batch_size=8, mode=mode, process_index=i, process_count=count) for i in range(count)
     ]
-    key = "image" if road == "host" else "index"
+    key = "image" if mode == "host" else "index"
     for step, batch in enumerate(whole):
         joined = np.concatenate([part[step][key] for part in parts])
         np.testing.assert_array_equal(joined, batch[key])
@@ -146,14 +157,14 @@ def test_source_without_labels_has_none():
     assert set(take(1, synthetic.squares(num_classes=0))[0]) == {"image"}
 
 
-def test_road_is_chosen_by_platform_and_size(monkeypatch, tmp_path):
+def test_mode_is_chosen_by_platform_and_size(monkeypatch, tmp_path):
     files = folder.FolderSource(tmp_path, ["a.png"], None, image_shape=(4, 4, 3))
-    assert pipeline.choose_road(files) == "stream"
-    assert pipeline.choose_road(SOURCE) == "host"
+    assert pipeline.choose_mode(files) == "stream"
+    assert pipeline.choose_mode(SOURCE) == "host"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert pipeline.choose_road(SOURCE) == "resident"
+    assert pipeline.choose_mode(SOURCE) == "resident"
     monkeypatch.setattr(pipeline, "RESIDENT_BYTES", 10)
-    assert pipeline.choose_road(SOURCE) == "stream"
+    assert pipeline.choose_mode(SOURCE) == "stream"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +180,7 @@ def test_road_is_chosen_by_platform_and_size(monkeypatch, tmp_path):
         ),
         ({"batch_size": 3, "process_count": 4}, "try 4"),
         ({"process_index": 2, "process_count": 2}, "process 2 is not one of 2"),
-        ({"road": "strem"}, 'did you mean "stream"'),
+        ({"mode": "strem"}, 'did you mean "stream"'),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_read(options, words):
@@ -177,10 +188,10 @@ def test_wrong_arguments_are_refused_before_anything_is_read(options, words):
         pipeline.batches(SOURCE, **{"batch_size": 4, "seed": 0, **options})
 
 
-def test_road_through_memory_needs_data_in_memory(tmp_path):
+def test_mode_through_memory_needs_data_in_memory(tmp_path):
     files = folder.FolderSource(tmp_path, ["a.png"], None, image_shape=(4, 4, 3))
     with pytest.raises(UserError, match="needs data in memory"):
-        pipeline.batches(files, batch_size=1, seed=0, road="host")
+        pipeline.batches(files, batch_size=1, seed=0, mode="host")
 
 
 # --- reading ahead ---
@@ -210,7 +221,7 @@ def test_decoding_in_processes_keeps_the_order_and_leaves_no_process(files):
 
 def test_closed_stream_ends_and_leaves_no_thread():
     before = set(threading.enumerate())
-    iterator = pipeline.batches(SOURCE, batch_size=4, seed=0, road="stream")
+    iterator = pipeline.batches(SOURCE, batch_size=4, seed=0, mode="stream")
     next(iterator)
     iterator.close()
     iterator.close()
@@ -298,8 +309,8 @@ def test_prepared_images_span_minus_one_to_one_and_labels_are_int32():
     assert found["image"].dtype == jnp.float32 and found["label"].dtype == jnp.int32
 
 
-def test_prepare_is_the_same_on_all_roads_and_under_jit():
-    host, resident = take(3, road="host"), take(3, road="resident")
+def test_prepare_is_the_same_on_all_modes_and_under_jit():
+    host, resident = take(3, mode="host"), take(3, mode="resident")
     for a, b in zip(host, resident, strict=True):
         expected = {"image": a["image"] / np.float32(127.5) - 1, "label": a["label"]}
         for found in (
@@ -315,7 +326,7 @@ def test_prepare_is_the_same_on_all_roads_and_under_jit():
 def test_gather_works_on_indices_split_over_devices():
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
     spec = jax.sharding.PartitionSpec
-    batch = next(pipeline.batches(SOURCE, batch_size=8, seed=0, road="resident"))
+    batch = next(pipeline.batches(SOURCE, batch_size=8, seed=0, mode="resident"))
     split = jax.device_put(batch["index"], jax.sharding.NamedSharding(mesh, spec("data")))
     whole = jax.device_put(dict(batch["data"]), jax.sharding.NamedSharding(mesh, spec()))
     found = jax.jit(pipeline.gather)({"index": split, "data": whole})

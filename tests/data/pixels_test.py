@@ -49,7 +49,7 @@ def test_resizing_in_chunks_is_resizing():
 
 
 @pytest.mark.parametrize("size, channels", [(-1, 0), (5000, 0), (0, 2), (0, 4), (0, -1)])
-def test_impossible_wishes_are_refused(size, channels):
+def test_impossible_options_are_refused(size, channels):
     with pytest.raises(UserError, match="is not possible"):
         pixels.conform(RGB, image_size=size, channels=channels)
 

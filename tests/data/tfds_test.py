@@ -219,10 +219,10 @@ def test_truncated_prepared_set_is_refused(manual):
 
 
 def test_streamed_and_kept_set_give_the_same(manual, monkeypatch):
-    wish = {"data_dir": str(manual), "image_size": 10, "channels": 3}
-    kept = data.load("mnist", **wish)
+    form = {"data_dir": str(manual), "image_size": 10, "channels": 3}
+    kept = data.load("mnist", **form)
     monkeypatch.setattr(tfds, "MEMORY_BYTES", 0)
-    streamed = data.load("mnist", **wish)
+    streamed = data.load("mnist", **form)
     assert isinstance(streamed, tfds.TfdsSource)
     assert streamed.image_shape == kept.image_shape == (10, 10, 3)
     copy = pickle.loads(pickle.dumps(streamed))  # as a worker process gets it

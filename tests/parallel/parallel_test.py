@@ -144,15 +144,15 @@ def test_a_resident_dataset_gives_the_same_training(kind):
     label = np.arange(40, dtype=np.int32) % 3
     resident = parallel.replicate({"image": pixels, "label": label}, parallel.make_mesh())
     states = {}
-    for road in ("host", "resident"):
+    for mode in ("host", "resident"):
         state = init()
         for number in range(2):
             index = np.random.default_rng(number).permutation(40)[:16].astype(np.int32)
             batch = {"image": pixels[index], "label": label[index]}
-            if road == "resident":
+            if mode == "resident":
                 batch = {"index": index, parallel.RESIDENT: resident}
             state, _ = driver(KEY, state, batch)
-        states[road] = tiny.host(state)
+        states[mode] = tiny.host(state)
     assert tiny.largest_difference(states["host"], states["resident"]) < 1e-6
 
 

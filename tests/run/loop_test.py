@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan import state
+from jaxgan import state, types
+from jaxgan.data import pipeline, synthetic
 from jaxgan.run import checkpoint, hooks, loop
 
 KEY = jax.random.key(0)
@@ -44,6 +45,21 @@ def test_fit_does_nothing_where_nothing_is_missing():
     never = lambda *args: pytest.fail("called")  # noqa: E731
     assert int(_fit(3, start=3, hooks=[never]).step) == 3
     assert int(_fit(3, start=5, hooks=[never]).step) == 5
+
+
+def test_batches_of_another_step_than_the_state_are_refused_before_a_step_is_taken():
+    source = synthetic.squares(num_examples=4)
+    step = jax.jit(lambda key, now, batch: (now.replace(step=now.step + 1), {}))
+    options = {"key": KEY, "num_steps": 8}
+    forgotten = pipeline.batches(source, batch_size=2, seed=0)
+    with pytest.raises(types.UserError, match=r"at step 5 but the batches at step 0.*start=5"):
+        loop.fit(step, _state(5), forgotten, **options)
+    assert forgotten.step == 0
+    batches = pipeline.batches(source, batch_size=2, seed=0, start=5)
+    after = loop.fit(step, _state(5), batches, **options)
+    assert int(after.step) == batches.step == 8
+    # The same iterator serves the next call.
+    assert int(loop.fit(step, after, batches, key=KEY, num_steps=9).step) == 9
 
 
 def test_every_step_has_the_same_key_and_hooks_run_in_order():
