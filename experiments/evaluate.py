@@ -31,7 +31,7 @@ from jaxgan.data.arrays import MissingSplit
 from jaxgan.data.registry import Source
 from jaxgan.metrics import evaluate
 from jaxgan.metrics import reference as references
-from jaxgan.run import cli, load, scoring
+from jaxgan.run import cli, load
 from jaxgan.types import UserError
 
 HALVES = "every second image, and those between"
@@ -109,7 +109,7 @@ def run(config: Config) -> dict[str, Any]:
         "fake": _generated(config, trained) if trained else _from_files(config, size),
     }
     evaluate.check_sets(sets, least=references.MIN_IMAGES)
-    options = {"batch_size": config.batch_size, "place": scoring.spread(), "progress": True}
+    options = {"batch_size": config.batch_size, "place": parallel.spread(), "progress": True}
     kept = {"digest": str(record["sha256"]), "cache": config.cache, **options}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", evaluate.FewSamples)  # the table says it in its own words
@@ -211,7 +211,7 @@ def _generated(config: Config, trained: load.Trained) -> np.ndarray:
     z = sample.draw(jax.random.key(config.seed), config.num, settings.latent_dim)
     label = np.arange(config.num) % gen.num_classes if gen.num_classes else None
     made = sample.generate(
-        gen, variables, z, label, batch_size=config.batch_size, place=scoring.spread()
+        gen, variables, z, label, batch_size=config.batch_size, place=parallel.spread()
     )
     return images.to_uint8(made)  # as bytes: what a viewer of the samples would see
 

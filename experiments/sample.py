@@ -1,22 +1,25 @@
-"""Images from a finished or running experiment's generator.
+"""Samples from a finished or running experiment's generator.
 
     python -m experiments.sample --workdir=runs/quickstart --num=64 --out=grid.png
 
 The generator is the moving average of the newest checkpoint, or with --checkpoint=best of the one
 that scored best in training; everything else is found in the run directory. An output named .npz
-holds the images as an array instead of a picture.
+holds the samples as arrays instead of a picture. Runs of an experiment of one's own need --module,
+the importable name of the file that defines its Config and build.
 """
 
 import dataclasses
 import math
 import os
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import images, sample
+from jaxgan.data.spec import Spec
 from jaxgan.run import cli, load
 from jaxgan.types import UserError
 
@@ -29,27 +32,29 @@ class Config:
     checkpoint: str = cli.field(
         "newest", "Checkpoint to sample: newest, best (of a run with --eval_every), or a step."
     )
+    module: str = cli.field("", "Module of the run's experiment, where it is not a bundled one.")
+    member: int = cli.field(0, "Which GAN of a run with --seeds, from 0.", minimum=0)
     num: int = cli.field(
-        64, "Images to make; with --interpolate, rounded to a full grid.", minimum=1
+        64, "Samples to make; with --interpolate, rounded to a full grid.", minimum=1
     )
-    out: str = cli.field("samples.png", "File to write: .png for a grid, .npz for an array.")
+    out: str = cli.field("samples.png", "File to write: .png for a picture, .npz for arrays.")
     seed: int = cli.field(0, "Seed of the latents.", minimum=0)
     truncation: float = cli.field(
         0.0, "Standard deviations that latents stay within; 0 truncates nothing.", minimum=0
     )
-    interpolate: bool = cli.field(False, "Each row of the grid leads from one image to another.")
-    label: int = cli.field(
-        -1, "Label to sample, of conditional runs; -1 for all in turn.", minimum=-1
+    interpolate: bool = cli.field(False, "Each row of the grid leads from one sample to another.")
+    label: str = cli.field(
+        "", "Label or class name to sample, of conditional runs; empty for all in turn."
     )
-    batch_size: int = cli.field(256, "Images made at a time; fewer need less memory.", minimum=1)
+    batch_size: int = cli.field(256, "Samples made at a time; fewer need less memory.", minimum=1)
 
     def __post_init__(self):
         """Checks every field."""
         cli.check(self)
 
 
-def run(config: Config) -> np.ndarray:
-    """Samples and writes the file; returns the images, [num, H, W, C] uint8."""
+def run(config: Config) -> Mapping[str, np.ndarray]:
+    """Samples and writes the file; returns the entries, images as [num, H, W, C] uint8."""
     out = pathlib.Path(config.out).expanduser()
     if out.suffix not in (".png", ".npz"):
         raise UserError(f"--out={config.out} ends in neither .png nor .npz")
@@ -57,34 +62,63 @@ def run(config: Config) -> np.ndarray:
         raise UserError(f"--out={config.out}: {out.parent} is not a folder that can be written")
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of a run")
-    gen, variables, settings, step = load.load_generator(config.workdir, which=config.checkpoint)
-
-    columns = math.ceil(math.sqrt(config.num))
-    key = jax.random.key(config.seed)
-    if config.interpolate:
-        rows = math.ceil(config.num / columns)
-        z = sample.interpolations(key, rows, columns, settings.latent_dim)
-    else:
-        z = sample.draw(key, config.num, settings.latent_dim, truncation=config.truncation)
-    label = _labels(config, len(z), gen.num_classes)
-    made = sample.generate(gen, variables, z, label, batch_size=config.batch_size)
-    pixels = images.to_uint8(made)
+    trained = load.load(config.workdir, which=config.checkpoint, module=config.module)
+    entries = _entries(config, trained)
     if out.suffix == ".png":
-        images.save_png(out, images.grid(pixels, columns=columns))
+        images.save_png(out, trained.experiment.show(entries))
     else:
-        arrays = {"image": pixels} if label is None else {"image": pixels, "label": label}
-        np.savez_compressed(out, **arrays)
-    print(f"wrote {len(pixels)} images of step {step} to {out}")
-    return pixels
+        np.savez_compressed(out, **entries)  # pyright: ignore[reportArgumentType]
+    print(f"wrote {len(next(iter(entries.values())))} samples of step {trained.step} to {out}")
+    return entries
 
 
-def _labels(config: Config, num: int, num_classes: int) -> jax.Array | None:
-    if config.label >= 0 and config.label >= num_classes:
-        known = f"labels 0 to {num_classes - 1}" if num_classes else "no labels"
-        raise UserError(f"--label={config.label}: the run has {known}")
-    if not num_classes:
-        return None
-    return jnp.full(num, config.label) if config.label >= 0 else jnp.arange(num) % num_classes
+def _entries(config: Config, trained: load.Trained) -> dict[str, np.ndarray]:
+    """Samples as asked for; images as bytes."""
+    members = trained.members()
+    if config.member >= len(members):
+        raise UserError(f"--member={config.member}: the run has {len(members)}, counted from 0")
+    sampler, key = trained.experiment.sample, jax.random.key(config.seed)
+    if isinstance(sampler, sample.Sampler):
+        entries = _chosen(config, trained.spec, sampler, members[config.member], key)
+    elif config.truncation or config.interpolate or config.label:
+        raise UserError("--truncation, --interpolate and --label need a generator of latents")
+    else:
+        entries = trained.sample(key, config.num, member=config.member)
+    found = {name: np.asarray(value) for name, value in entries.items()}
+    pictures = {name: images.to_uint8(x) for name, x in found.items() if x.ndim == 4}
+    return {**found, **pictures}
+
+
+def _chosen(
+    config: Config, spec: Spec, sampler: sample.Sampler, variables: Any, key: jax.Array
+) -> dict[str, np.ndarray]:
+    """Samples of the latents and labels that the flags choose."""
+    sampler = dataclasses.replace(sampler, batch_size=config.batch_size)
+    columns = math.ceil(math.sqrt(config.num))
+    rows, num = math.ceil(config.num / columns), config.num
+    if config.interpolate:
+        num = rows * columns
+        z = sampler.interpolations(key, rows, columns, truncation=config.truncation)
+    else:
+        z = sampler.draw(key, num, truncation=config.truncation)
+    label = sampler.labels(rows if config.interpolate else num, even=True)
+    if label is not None and config.interpolate:
+        label = np.repeat(label, columns)  # each row stays within its class
+    if config.label:
+        label = np.full(num, _label(config.label, spec, conditional=label is not None), np.int32)
+    return sampler.generate(variables, z, label)
+
+
+def _label(text: str, spec: Spec, *, conditional: bool) -> int:
+    """The number of a label, or of the class of a name."""
+    if not conditional:
+        raise UserError(f"--label={text}: the run has no labels")
+    if text in spec.class_names:
+        return spec.class_names.index(text)
+    if text.isdecimal() and int(text) < spec.num_classes:
+        return int(text)
+    names = f", or {', '.join(spec.class_names[:20])}" if spec.class_names else ""
+    raise UserError(f"--label={text}: the run has labels 0 to {spec.num_classes - 1}{names}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ Outputs = Mapping[str, Any]  # what D says: {"logits": [B] or [B, h, w] or a pyt
 Metrics = dict[str, Array]  # {"player/quantity": []}
 Critic = Callable[[Array], Array]  # inputs [B, ...] -> logits [B] or [B, h, w]
 Penalty = Callable[[Key, Critic, Array, Array], Array]  # key, critic, real, fake -> [B]
+Prior = Callable[[Key, int, int], Array]  # key, num, dim -> latents [num, dim]
 Augment = Callable[[Key, Array], Array]  # key, images [B, H, W, C] -> images [B, H, W, C]
 
 T = TypeVar("T")

@@ -14,6 +14,7 @@ from jaxgan.parallel.mesh import (
     place,
     replicate,
     shard_batch,
+    spread,
     state_sharding,
 )
 from jaxgan.parallel.vote import Vote
@@ -38,5 +39,6 @@ __all__ = [
     "replicate",
     "shard_batch",
     "share",
+    "spread",
     "state_sharding",
 ]

@@ -1,6 +1,6 @@
 """Batches and states laid out over the devices of a mesh."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -176,3 +176,19 @@ def shard_batch(batch: Mapping[str, Any], mesh: Mesh) -> dict[str, PyTree]:
         name: replicate(value, mesh) if name == RESIDENT else jax.tree.map(split, value)
         for name, value in batch.items()
     }
+
+
+def spread() -> Callable[[Any], jax.Array]:
+    """Makes the function that spreads a batch's rows over all devices of this process.
+
+    Returns:
+      rows [B, ...] -> [B or more, ...]: the last row is repeated until they divide.
+    """
+    mesh = make_mesh(jax.local_devices())
+
+    def place(rows: Any) -> jax.Array:
+        rows = np.asarray(rows)
+        rows = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % mesh.size, 0)])
+        return shard_batch({"rows": rows}, mesh)["rows"]
+
+    return place

@@ -137,7 +137,38 @@ def restore(manager: Manager, state: GANState, *, step: int | None = None) -> GA
     step = good_step(manager) if step is None else step
     if step is None:
         raise FileNotFoundError(f"no checkpoint in {manager.directory}")
-    folder, restored = manager.directory / str(step), {}
+    return _restored(manager.directory / str(step), state)
+
+
+def restore_from(
+    directory: str | os.PathLike, state: GANState, *, step: int | None = None
+) -> GANState:
+    """Restores a step of another run, whose directory stays as it is.
+
+    Args:
+      directory: the folder of its checkpoints.
+      state: a fresh state: its structure, shapes, dtypes and shardings are the ones wanted.
+      step: which; None for the newest good one.
+
+    Returns:
+      The state as it was saved.
+
+    Raises:
+      UserError: there is no such checkpoint, it is damaged, or has another structure.
+    """
+    directory = pathlib.Path(directory).resolve()
+    if step is not None and step not in saver.numbered(directory):
+        raise UserError(f"{directory} has no checkpoint {step}")
+    good, bad = _newest_good(directory, saver.ITEMS, step)
+    if good is None:
+        told = "; ".join(f"{number}: {problem}" for number, problem in bad.items())
+        raise UserError(f"no good checkpoint in {directory} ({told or 'it holds none'})")
+    return _restored(directory / str(good), state)
+
+
+def _restored(folder: pathlib.Path, state: GANState) -> GANState:
+    """What a step holds, on the devices of a fresh state."""
+    restored = {}
     for name, wanted in _items(state).items():
 
         def target(stored: PyTree, wanted: PyTree = wanted) -> PyTree:

@@ -14,7 +14,7 @@ import signal
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, dataclass_transform
 
 from absl import app, flags, logging
 
@@ -58,6 +58,53 @@ def field(
     return dataclasses.field(
         default=default, metadata={"help": help, "changeable": changeable, **limits}
     )
+
+
+@dataclass_transform(frozen_default=True)
+def config(**defaults: Any) -> Callable[[type[C]], type[C]]:
+    """Makes a config of a class, with other defaults for some of the fields that it inherits.
+
+    Args:
+      **defaults: by the name of the field; what the field accepts and its help stay.
+
+    Returns:
+      A class decorator, in place of `dataclasses.dataclass(frozen=True)`.
+    """
+
+    def make(cls: type[C]) -> type[C]:
+        inherited: dict[str, dataclasses.Field] = {}
+        for base in reversed(cls.__mro__):
+            inherited |= base.__dict__.get("__dataclass_fields__", {})
+        annotations = dict(cls.__dict__.get("__annotations__", {}))
+        for name, default in defaults.items():
+            annotations[name] = inherited[name].type
+            metadata = inherited[name].metadata
+            setattr(cls, name, dataclasses.field(default=default, metadata=metadata))
+        cls.__annotations__ = annotations
+        return dataclasses.dataclass(frozen=True)(cls)
+
+    return make
+
+
+def integers(config: Any, name: str) -> tuple[int, ...]:
+    """Reads a field that lists numbers.
+
+    Args:
+      config: the config.
+      name: of the field, whose value is such as "128,64".
+
+    Returns:
+      The numbers, each 1 or more.
+
+    Raises:
+      UserError: it is not a list of positive numbers.
+    """
+    text = getattr(config, name)
+    parts = [part.strip() for part in text.split(",")]
+    values = tuple(int(part) for part in parts if part.isdecimal() and len(part) < 10)
+    if len(values) < len(parts) or min(values) < 1:
+        raise UserError(f"--{name}={text} is not a list of positive numbers such as 128,64")
+    return values
 
 
 def check(config: Any) -> None:

@@ -1,12 +1,16 @@
-"""The flags of every experiment that trains."""
+"""The flags that experiments share: those of every run, and those of runs on a dataset."""
 
 import dataclasses
+from typing import NamedTuple
+
+import jax
 
 from jaxgan import parallel
+from jaxgan.data.spec import Spec
 from jaxgan.metrics import evaluate, reference
 from jaxgan.parallel import processes
 from jaxgan.run import cli
-from jaxgan.types import UserError
+from jaxgan.types import Key, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,17 +20,30 @@ class RunConfig:
     workdir: str = cli.field(
         "", "Directory of the run; the same command again resumes it.", changeable=True
     )
-    dataset: str = cli.field(
-        "digits", "Training images: digits (bundled), mnist, fashion_mnist, ..., arrays, folder."
-    )
-    data_dir: str = cli.field(
-        "", "Where the data are: idx files, an .npz file, a folder of images.", changeable=True
-    )
     num_steps: int = cli.field(
         2000, "Steps to train for, counted from the start.", minimum=1, changeable=True
     )
-    batch_size: int = cli.field(128, "Images a step, over all devices.", minimum=1)
+    batch_size: int = cli.field(
+        128, "Examples a step, over all devices; each of several seeds has as many.", minimum=1,
+        changeable=True,
+    )  # fmt: skip
     seed: int = cli.field(0, "Seed of everything random.", minimum=0)
+    seeds: int = cli.field(
+        1, "GANs trained at once in one program, with the seeds seed, seed + 1, ...", minimum=1
+    )
+    unroll_seeds: bool = cli.field(
+        False,
+        "Trains several seeds one after the other within a launch rather than as one batch.",
+        changeable=True,
+    )
+    fork_from: str = cli.field(
+        "",
+        "Run directory whose checkpoint a new run starts from, with settings of its own.",
+        changeable=True,
+    )
+    fork_checkpoint: str = cli.field(
+        "newest", "Checkpoint to start from: newest, or a step.", changeable=True
+    )
     parallel: str = cli.field(
         "jit",
         "How the step spreads over devices.",
@@ -64,25 +81,7 @@ class RunConfig:
     num_samples: int = cli.field(100, "Images in a sample grid.", minimum=1, changeable=True)
     save_every: int = cli.field(500, "Steps between checkpoints.", minimum=1, changeable=True)
     eval_every: int = cli.field(
-        0, "Steps between scores against the test split; 0 for none.", minimum=0, changeable=True
-    )
-    eval_samples: int = cli.field(
-        10_000,
-        "Samples of a score, and test images at most.",
-        minimum=reference.MIN_IMAGES,
-        changeable=True,
-    )
-    eval_metric: str = cli.field(
-        "frechet_distance",
-        "Metric by which the best checkpoint is kept beside the newest.",
-        choices=tuple(evaluate.BETTER),
-        changeable=True,
-    )
-    eval_features: str = cli.field(
-        "classifier", "What scores compare images by.", choices=reference.KINDS, changeable=True
-    )
-    eval_weights: str = cli.field(
-        "", "File of those features' weights, where not in its usual place.", changeable=True
+        0, "Steps between scores of the generator; 0 for none.", minimum=0, changeable=True
     )
     compute_dtype: str = cli.field(
         "float32",
@@ -147,8 +146,8 @@ class RunConfig:
         processes.check(self.coordinator_address, self.num_processes, self.process_id)
         if self.shard_params and self.parallel == "pmap":
             raise UserError("--shard_params needs --parallel=jit; pmap keeps all on each device")
-        if self.eval_every and self.eval_features == "inception" and not self.eval_weights:
-            raise UserError("--eval_features=inception needs --eval_weights=FILE, its weights")
+        if self.is_ensemble:
+            self._check_ensemble()
         for name in ("num_steps", "log_every", "sample_every", "save_every", "eval_every"):
             if getattr(self, name) % self.steps_per_call:
                 raise UserError(
@@ -160,3 +159,72 @@ class RunConfig:
     def axis_name(self) -> str | None:
         """The mapped axis that steps and norms average over; None in the global view."""
         return parallel.AXIS if self.parallel == "pmap" else None
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether the state holds several GANs, each array with a leading axis of them."""
+        return self.seeds > 1
+
+    def keys(self, seed: int) -> "Keys":
+        """The random keys of the run of one seed."""
+        return Keys(*jax.random.split(jax.random.key(seed), 3))
+
+    def resolved(self, spec: Spec) -> "RunConfig":
+        """The config with what it leaves to the data taken from them."""
+        del spec
+        return self
+
+    def _check_ensemble(self) -> None:
+        for name, plain in (("parallel", "jit"), ("shard_params", False)):
+            if getattr(self, name) != plain:
+                raise UserError(
+                    f"--seeds={self.seeds} needs --{name}={plain}; train the seeds one by one"
+                )
+        if self.on_nonfinite == "rollback":
+            raise UserError(
+                f"--on_nonfinite=rollback would take back all of --seeds={self.seeds}; use skip"
+            )
+
+
+class Keys(NamedTuple):
+    """The random keys of a run; each is consumed by one thing alone."""
+
+    init: Key
+    train: Key
+    sample: Key
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(RunConfig):
+    """The flags of runs on a dataset, whose generator is scored against it."""
+
+    dataset: str = cli.field(
+        "digits", "Training images: digits (bundled), mnist, fashion_mnist, ..., arrays, folder."
+    )
+    data_dir: str = cli.field(
+        "", "Where the data are: idx files, an .npz file, a folder of images.", changeable=True
+    )
+    eval_samples: int = cli.field(
+        10_000,
+        "Samples of a score, and test images at most.",
+        minimum=reference.MIN_IMAGES,
+        changeable=True,
+    )
+    eval_metric: str = cli.field(
+        "frechet_distance",
+        "Metric by which the best checkpoint is kept beside the newest.",
+        choices=tuple(evaluate.BETTER),
+        changeable=True,
+    )
+    eval_features: str = cli.field(
+        "classifier", "What scores compare images by.", choices=reference.KINDS, changeable=True
+    )
+    eval_weights: str = cli.field(
+        "", "File of those features' weights, where not in its usual place.", changeable=True
+    )
+
+    def __post_init__(self):
+        """Checks every field, and that features have weights."""
+        super().__post_init__()
+        if self.eval_every and self.eval_features == "inception" and not self.eval_weights:
+            raise UserError("--eval_features=inception needs --eval_weights=FILE, its weights")

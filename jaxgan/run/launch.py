@@ -1,10 +1,12 @@
 """What a run launches: the compiled step and the batches of each call; or, dry, what they are."""
 
 import contextlib
-from collections.abc import Generator, Mapping
+import itertools
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import parallel, steps
@@ -12,8 +14,9 @@ from jaxgan.data import pipeline
 from jaxgan.data.registry import Source
 from jaxgan.parallel import processes
 from jaxgan.run import cli
-from jaxgan.run.config import RunConfig
+from jaxgan.run.config import Keys, RunConfig
 from jaxgan.state import GANState, StepFn
+from jaxgan.types import Key
 
 
 def initialize(config: RunConfig) -> None:
@@ -38,20 +41,58 @@ def initialize(config: RunConfig) -> None:
     )
 
 
-def compiled(step: StepFn, config: RunConfig, mesh: parallel.Mesh, shardings: GANState) -> StepFn:
+def keys(config: RunConfig) -> Keys:
+    """Makes the random keys of a run.
+
+    Args:
+      config: its seeds.
+
+    Returns:
+      One key for each purpose; of several seeds, a row of keys for each.
+    """
+    if not config.is_ensemble:
+        return config.keys(config.seed)
+    each = [config.keys(config.seed + number) for number in range(config.seeds)]
+    return Keys(*(jnp.stack(column) for column in zip(*each, strict=True)))
+
+
+def init(config: RunConfig, one: Callable[[Key], GANState]) -> Callable[[Key], GANState]:
+    """Makes the start of a run.
+
+    Args:
+      config: how many seeds it has.
+      one: key -> fresh state of one GAN.
+
+    Returns:
+      Key, or row of keys -> fresh state of all.
+    """
+    return (lambda keys: steps.init_ensemble(keys, one)) if config.is_ensemble else one
+
+
+def compiled(
+    step: StepFn,
+    config: RunConfig,
+    mesh: parallel.Mesh,
+    shardings: GANState,
+    *,
+    per_seed: bool = False,
+) -> StepFn:
     """Compiles a step as the config asks.
 
     Args:
-      step: one step, with its batch prepared.
-      config: how many steps a launch has, and how they spread over devices.
+      step: one step of one GAN, with its batch prepared.
+      config: how many steps a launch has, of how many seeds, and how they spread over devices.
       mesh: the devices.
       shardings: where each array of the state lies.
+      per_seed: whether each seed has batches of its own, as those of `batches` are.
 
     Returns:
       What `loop.fit` calls with each of `batches`.
     """
     if config.steps_per_call > 1:
         step = steps.multi_step(step, config.steps_per_call)
+    if config.is_ensemble:
+        step = steps.ensemble(step, per_seed=per_seed, unroll=config.unroll_seeds)
     if config.parallel == "pmap":
         return parallel.pmap_step(step, mesh=mesh)
     options = parallel.compiler_options(config.compute_dtype)
@@ -60,61 +101,86 @@ def compiled(step: StepFn, config: RunConfig, mesh: parallel.Mesh, shardings: GA
 
 
 def batches(
-    source: Source, config: RunConfig, start: int, mesh: parallel.Mesh
+    source: Source | None, config: RunConfig, start: int, mesh: parallel.Mesh
 ) -> Generator[Mapping[str, Any], None, None]:
     """Iterates over what each launch takes; a resident dataset goes to the devices once.
 
     Args:
-      source: the training data.
-      config: the batch size, the seed of the order, and how many steps a launch has.
+      source: the training data; None for a step that makes its own.
+      config: the batch size, the seeds of the order, and how many steps a launch has.
       start: the step to begin after.
       mesh: the devices.
 
     Yields:
-      This process's rows of the batches of one launch, by name.
+      This process's rows of the batches of one launch, by name: [B, ...], with an axis of the
+      seeds, if there are several, and one of the steps of a launch, if those are, after the first.
     """
-    rows_of_steps = pipeline.batches(
-        source,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        start=start,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    resident = None
-    with contextlib.closing(rows_of_steps):
+    if source is None:
+        yield from itertools.repeat({})
+        return
+    seeds = range(config.seed, config.seed + config.seeds)
+    with contextlib.ExitStack() as opened:
+        each = [
+            opened.enter_context(
+                contextlib.closing(
+                    pipeline.batches(
+                        source,
+                        batch_size=config.batch_size,
+                        seed=seed,
+                        start=start,
+                        process_index=jax.process_index(),
+                        process_count=jax.process_count(),
+                    )
+                )
+            )
+            for seed in seeds
+        ]
+        resident = None
         while True:
-            launch = [dict(next(rows_of_steps)) for _ in range(config.steps_per_call)]
-            data = [batch.pop(parallel.RESIDENT, None) for batch in launch][0]
+            launches = [_one_launch(rows, config.steps_per_call) for rows in each]
+            data = [launch.pop(parallel.RESIDENT, None) for launch in launches][0]
             if data is not None and resident is None:
                 resident = {parallel.RESIDENT: parallel.replicate(data, mesh)}
-            rows = launch[0]
-            if config.steps_per_call > 1:
-                rows = {name: np.stack([b[name] for b in launch], axis=1) for name in rows}
+            rows = launches[0]
+            if config.is_ensemble:
+                rows = {name: np.stack([one[name] for one in launches], axis=1) for name in rows}
             yield {**rows, **(resident or {})}
 
 
+def _one_launch(batches: Iterator[dict[str, Any]], num: int) -> dict[str, Any]:
+    """The next batches side by side, [B, num, ...]; of one, itself."""
+    if num == 1:
+        return dict(next(batches))
+    each = [next(batches) for _ in range(num)]
+    return {
+        name: value if name == parallel.RESIDENT else np.stack([b[name] for b in each], axis=1)
+        for name, value in each[0].items()
+    }
+
+
 def describe(
-    config: RunConfig, source: Source, state: GANState, step: StepFn, num_devices: int
+    config: RunConfig, source: Source | None, state: GANState, step: StepFn, num_devices: int
 ) -> None:
     """Prints what a run would be. Memory is that of the compiled step on one device.
 
     Args:
       config: the flags.
-      source: the training data.
-      state: a fresh state, or the shapes of one.
-      step: one step, with its batch prepared.
+      source: the training data; None for a step that makes its own.
+      state: a fresh state of one GAN, or the shapes of one.
+      step: one step of one GAN, with its batch prepared.
       num_devices: over which a batch spreads.
     """
     rows = config.batch_size // num_devices
-    example = jax.tree.map(np.asarray, source[np.zeros(1, np.int64)])
-    batch = {k: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for k, v in example.items()}
     print(cli.as_flags(config), end="")
-    print(f"data: {source.name}, {len(source)} images of {source.image_shape}")
+    batch = {}
+    if source is not None:
+        example = jax.tree.map(np.asarray, source[np.zeros(1, np.int64)])
+        batch = {k: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for k, v in example.items()}
+        print(f"data: {source.name}, {len(source)} images of {source.image_shape}")
     print(f"generator: {count(state.gen.params):,} parameters")
     print(f"discriminator: {count(state.disc.params):,} parameters")
     kind = jax.devices()[0].device_kind
-    print(f"devices: {num_devices} x {kind}, {rows} images on each, under {config.parallel}")
+    print(f"devices: {num_devices} x {kind}, {rows} examples on each, under {config.parallel}")
     if config.parallel == "jit":
         key = jax.eval_shape(lambda: jax.random.key(0))
         memory = (
@@ -122,7 +188,10 @@ def describe(
         )
         if memory is not None:
             size = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-            print(f"memory: about {size / 2**20:,.0f} MiB on each device: state, batch and step")
+            each = ", times the seeds" if config.is_ensemble else ""
+            print(
+                f"memory: about {size / 2**20:,.0f} MiB on each device{each}: state, batch and step"
+            )
 
 
 def count(tree: object) -> int:

@@ -1,71 +1,130 @@
-"""The way from a run directory back to its generator."""
+"""The way from a run directory back to its experiment and its generator."""
 
 import dataclasses
 import importlib
 import os
 import pathlib
 import re
+import sys
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from jaxgan.run import checkpoint, rundir, scoring
-from jaxgan.types import PyTree, UserError
+import numpy as np
+
+from jaxgan.data import spec as specs
+from jaxgan.data.spec import Spec
+from jaxgan.run import checkpoint, rundir, scoring, session
+from jaxgan.run.experiment import Build, Experiment
+from jaxgan.types import Key, PyTree, UserError
 
 
-def load_run(workdir: str | os.PathLike) -> tuple[Any, Any, int]:
-    """Finds the experiment and the settings that a run was made with.
+class Run(NamedTuple):
+    """What a run directory says a run is.
 
-    Args:
-      workdir: its run directory.
-
-    Returns:
-      (module of the experiment, its config, number of labels in its training data).
-
-    Raises:
-      UserError: there is no run, or it is not of an experiment of this project.
+    Attributes:
+      experiment: built from the two below.
+      config: its settings.
+      spec: of its training data.
     """
-    record = rundir.read_config(pathlib.Path(workdir).expanduser())
-    name = record["experiment"]
-    # A record is data: it may choose among the experiments, not import whatever it likes.
-    if not re.fullmatch(r"experiments\.\w+", name):
-        raise UserError(f"{workdir} holds a run of {name}, which is not one of experiments.*")
-    module = importlib.import_module(name)
-    fields = {field.name for field in dataclasses.fields(module.Config)}
-    unknown = sorted(set(record["config"]) - fields)
-    if unknown:
-        raise UserError(f"{workdir} was made by another version: it has the setting {unknown[0]}")
-    return module, module.Config(**record["config"]), int(record["data"]["num_classes"])
+
+    experiment: Experiment
+    config: Any
+    spec: Spec
 
 
 class Trained(NamedTuple):
     """A generator as a run left it.
 
     Attributes:
-      gen: the module.
-      variables: its moving average, NumPy arrays.
+      experiment: the task.
       config: the settings of the run.
+      spec: of its training data.
+      variables: the generator's moving average, NumPy arrays; of a run of several seeds each with
+        a leading axis of them.
       step: the step of the checkpoint.
     """
 
-    gen: Any
-    variables: PyTree
+    experiment: Experiment
     config: Any
+    spec: Spec
+    variables: PyTree
     step: int
 
+    def members(self) -> list[PyTree]:
+        """Tells the seeds of a run apart.
 
-def load_generator(workdir: str | os.PathLike, *, which: str = "newest") -> Trained:
+        Returns:
+          The variables of each seed's generator, in order; of a run of one seed just one.
+        """
+        return session.members(self.variables, self.config)
+
+    def sample(self, key: Key, num: int, *, member: int = 0) -> Mapping[str, np.ndarray]:
+        """Draws samples of the generator.
+
+        Args:
+          key: consumed.
+          num: how many.
+          member: which of the run's seeds, from 0.
+
+        Returns:
+          Entries [num, ...] on the host, as the experiment's `sample` makes them.
+        """
+        entries = self.experiment.sample(self.members()[member], key, num)
+        return {name: np.asarray(value) for name, value in entries.items()}
+
+
+def load_run(workdir: str | os.PathLike, *, build: Build | None = None, module: str = "") -> Run:
+    """Builds the experiment that a run was made with.
+
+    Args:
+      workdir: its run directory.
+      build: the `build(config, spec)` of an experiment of one's own; the module that defines it has
+        its `Config`.
+      module: the importable name of such a module, in place of `build`. By default the run's own
+        record chooses among the bundled experiments.
+
+    Returns:
+      The experiment, its config and the spec of its data.
+
+    Raises:
+      UserError: there is no run, or it is not of a bundled experiment and nothing else is given, or
+        it was made with settings that the experiment does not have.
+    """
+    record = rundir.read_config(pathlib.Path(workdir).expanduser())
+    owner = sys.modules[build.__module__] if build else _module(record, module, workdir)
+    make: Build = build or owner.build
+    config_type = owner.Config
+    record = getattr(owner, "upgraded", lambda record: record)(record)
+    fields = {field.name for field in dataclasses.fields(config_type)}
+    unknown = sorted(set(record["config"]) - fields)
+    if unknown:
+        raise UserError(f"{workdir} was made by another version: it has the setting {unknown[0]}")
+    config, spec = config_type(**record["config"]), specs.from_record(record["data"])
+    return Run(make(config, spec), config, spec)
+
+
+def load(
+    workdir: str | os.PathLike,
+    *,
+    which: str = "newest",
+    build: Build | None = None,
+    module: str = "",
+) -> Trained:
     """Loads the generator of one of a run's checkpoints, from its directory alone.
 
     Args:
-      workdir: the run directory of an experiment with `players(config, *, num_classes)`.
-      which: "newest", "best" by the run's `eval_metric`, or a step.
+      workdir: the run directory.
+      which: "newest", "best" by the run's score, or a step.
+      build: see `load_run`.
+      module: see `load_run`.
 
     Returns:
-      The generator, its variables, the run's settings and the step.
+      The generator and what is needed to sample it.
 
     Raises:
       UserError: there is no run, or no such checkpoint.
     """
-    module, config, num_classes = load_run(workdir)
+    run = load_run(workdir, build=build, module=module)
     path = pathlib.Path(workdir).expanduser()
     saved = checkpoint.sampled_steps(path / "checkpoints")
     if not saved:
@@ -73,7 +132,28 @@ def load_generator(workdir: str | os.PathLike, *, which: str = "newest") -> Trai
     step = None  # the newest that is not damaged
     if which != "newest":
         lines = rundir.read_metrics(path)
-        step = scoring.choose_step(which, lines=lines, metric=config.eval_metric, steps=saved)
+        metric = scoring.best_metric(run.config, run.experiment)
+        step = scoring.choose_step(which, lines=lines, metric=metric, steps=saved)
     step, variables = checkpoint.restore_generator(path / "checkpoints", step=step)
-    gen, _ = module.players(config, num_classes=num_classes)
-    return Trained(gen, variables, config, step)
+    return Trained(*run, variables, step)
+
+
+def _module(record: Mapping[str, Any], name: str, workdir: str | os.PathLike) -> Any:
+    """The module of a run's experiment: the one given, or that of its record."""
+    if name:
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            raise UserError(f"--module={name} cannot be imported: {error}") from error
+        missing = [part for part in ("Config", "build") if not hasattr(module, part)]
+        if missing:
+            raise UserError(f"--module={name} has no {missing[0]}; an experiment has both")
+        return module
+    name = record["experiment"]
+    # A record is data: it may choose among the experiments, not import whatever it likes.
+    if not re.fullmatch(r"experiments\.\w+", name):
+        raise UserError(
+            f"{workdir} holds a run of {name}, which is not one of experiments.*; give the module "
+            "that defines it: --module=NAME, or load(workdir, build=...)"
+        )
+    return importlib.import_module(name)

@@ -16,7 +16,7 @@ import json
 import os
 import pathlib
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class RunDir:
         *,
         experiment: str,
         data: Mapping,
+        upgraded: Callable[[dict], dict] = lambda record: record,
         main: bool = True,
     ):
         """Takes the directory, making it where there is none.
@@ -49,6 +50,7 @@ class RunDir:
           config: dataclass with fields from `cli.field`.
           experiment: module that the config belongs to ("experiments.mnist").
           data: what is to be remembered of the training data: "fingerprint", and more.
+          upgraded: makes of a record that an earlier version wrote what this one would write.
           main: False in a process that leaves the directory to another: it writes nothing here.
 
         Raises:
@@ -62,7 +64,7 @@ class RunDir:
             return
         self._lock = _take(self.path)
         try:
-            self._record(config, experiment, data)
+            self._record(config, experiment, data, upgraded)
         except BaseException:
             _release(self._lock)
             raise
@@ -138,7 +140,9 @@ class RunDir:
     def __exit__(self, *exception):
         self.close()
 
-    def _record(self, config: Any, experiment: str, data: Mapping) -> None:
+    def _record(
+        self, config: Any, experiment: str, data: Mapping, upgraded: Callable[[dict], dict]
+    ) -> None:
         """Writes the settings down; refuses a directory that holds others."""
         values = dataclasses.asdict(config)
         record = {
@@ -147,7 +151,9 @@ class RunDir:
             "data": dict(data),
             "config": values,
         }
-        stored = read_config(self.path) if (self.path / "config.json").exists() else None
+        stored = None
+        if (self.path / "config.json").exists():
+            stored = upgraded(read_config(self.path))
         if stored:
             fields = dataclasses.fields(config)
             fixed = {f.name: f.default for f in fields if not f.metadata["changeable"]}

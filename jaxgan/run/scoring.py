@@ -6,23 +6,40 @@ steps that are saved, and needs no record of its own to survive whatever kills t
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from jaxgan import data, images, parallel
-from jaxgan.metrics import evaluate, features, reference
-from jaxgan.state import GANState
-from jaxgan.types import Array, Key, UserError
+from jaxgan.metrics import evaluate, features, intervals, reference
+from jaxgan.run.experiment import Experiment, Score
+from jaxgan.types import Key, UserError
 
-# -> [num, H, W, C] in [-1, 1]. One process calls it alone, with `gen_ema` for itself; the rest of
-# the state is for all processes together.
-Samples = Callable[[GANState, Key, int], np.ndarray]
+Draw = Callable[[Key, int], Mapping[str, np.ndarray]]  # key, num -> entries of one generator
 PROTOCOL = "eval/protocol"  # says in a line of the log how its numbers were measured
+KEY = 0  # seed of the samples that are scored, as of those that `experiments.evaluate` draws
 
 
-class Scorer:
+class Scorer(Protocol):
+    """Measures a generator.
+
+    Attributes:
+      protocol: how, in a few words.
+    """
+
+    protocol: str
+
+    def prepare(self) -> None:
+        """Computes what all measurements share."""
+        ...
+
+    def __call__(self, draw: Draw) -> dict[str, float]:
+        """Returns the numbers of the generator that `draw` draws from, by name."""
+        ...
+
+
+class ImageScorer:
     """Measures a generator against the test split; as `experiments.evaluate` does."""
 
     def __init__(
@@ -67,28 +84,84 @@ class Scorer:
             reference.first(self._source, self._num),
             self._feature_fn,
             digest=self._digest,
-            place=spread(),
+            place=parallel.spread(),
         )
         num, dim = self._real["features"].shape
         for text in evaluate.sample_warnings(min(num, self._num), dim):
             print(f"note: {text}", flush=True)
 
-    def __call__(self, state: GANState, samples: Samples) -> dict[str, float | str]:
-        """Measures a state's generator.
+    def __call__(self, draw: Draw) -> dict[str, float]:
+        """Measures a generator.
 
         Args:
-          state: the state.
-          samples: makes images of it.
+          draw: draws entries of it, "image" among them.
 
         Returns:
-          {"eval/frechet_distance", ...} as `evaluate.compare` has them, and the protocol.
+          {"frechet_distance", ...} as `evaluate.compare` has them.
         """
         assert self._real is not None, "prepare comes first"
         # As bytes, and of the latents that `experiments.evaluate` draws: the numbers are its own.
-        made = images.to_uint8(samples(state, jax.random.key(0), self._num))
-        fake = features.extract(self._feature_fn, made, place=spread())
-        values = evaluate.compare(self._real, fake)
-        return {**{f"eval/{name}": v for name, v in values.items()}, PROTOCOL: self.protocol}
+        made = images.to_uint8(draw(jax.random.key(KEY), self._num)["image"])
+        fake = features.extract(self._feature_fn, made, place=parallel.spread())
+        return evaluate.compare(self._real, fake)
+
+
+class TaskScorer:
+    """Measures a generator as its experiment says; see `experiment.Score`."""
+
+    def __init__(self, score: Score):
+        """Takes the experiment's measure."""
+        self._score = score
+        self.protocol = f"{score.protocol}, {score.num} samples"
+
+    def prepare(self) -> None:
+        """Has nothing to prepare."""
+
+    def __call__(self, draw: Draw) -> dict[str, float]:
+        """Measures a generator.
+
+        Args:
+          draw: draws entries of it.
+
+        Returns:
+          The numbers, by name.
+        """
+        return self._score.measure(draw(jax.random.key(KEY), self._score.num))
+
+
+def of_seeds(each: Sequence[Mapping[str, float]], seeds: Sequence[int]) -> dict[str, float]:
+    """Summarises the numbers of several seeds.
+
+    Args:
+      each: numbers by name, one mapping a seed.
+      seeds: the seeds.
+
+    Returns:
+      Of one seed its own numbers. Of several the mean under each name, half the width of its 95 %
+      confidence interval under "NAME/interval", and each seed's own under "NAME/seed_K".
+    """
+    if len(each) == 1:
+        return dict(each[0])
+    summary: dict[str, float] = {}
+    for name in each[0]:
+        values = [one[name] for one in each]
+        mean, half = intervals.interval(values)
+        own = {f"{name}/seed_{seed}": v for seed, v in zip(seeds, values, strict=True)}
+        summary |= {name: mean, f"{name}/interval": half, **own}
+    return summary
+
+
+def best_metric(config: Any, experiment: Experiment) -> str:
+    """Names the number by which the best checkpoint of a run is kept.
+
+    Args:
+      config: of the run.
+      experiment: its task.
+
+    Returns:
+      The experiment's own choice, or the config's `eval_metric`; empty where there is neither.
+    """
+    return experiment.score.best if experiment.score else getattr(config, "eval_metric", "")
 
 
 def best_step(
@@ -98,7 +171,7 @@ def best_step(
 
     Args:
       lines: of the log, oldest first.
-      metric: a name in `evaluate.BETTER`.
+      metric: a name in `evaluate.BETTER`, or an experiment's own, of which lower is better.
       steps: those that are saved.
 
     Returns:
@@ -108,7 +181,7 @@ def best_step(
     scored = [line for line in lines if name in line]
     alike = [line for line in scored if line.get(PROTOCOL) == scored[-1].get(PROTOCOL)]
     values = {line["step"]: line[name] for line in alike if line["step"] in steps}
-    choose = min if evaluate.BETTER[metric] == "lower" else max
+    choose = min if evaluate.BETTER.get(metric, "lower") == "lower" else max
     return choose(values, key=values.__getitem__) if values else None
 
 
@@ -141,19 +214,3 @@ def choose_step(
     if text.isdecimal() and int(text) in steps:
         return int(text)
     raise UserError(f"--checkpoint={text} is not one of newest, best, {', '.join(map(str, steps))}")
-
-
-def spread() -> Callable[[Any], Array]:
-    """Makes the function that spreads a batch's rows over all devices of this process.
-
-    Returns:
-      rows [B, ...] -> [B or more, ...]: the last row is repeated until they divide.
-    """
-    mesh = parallel.make_mesh(jax.local_devices())
-
-    def place(rows: Any) -> Array:
-        rows = np.asarray(rows)
-        rows = np.concatenate([rows, np.repeat(rows[-1:], -len(rows) % mesh.size, 0)])
-        return parallel.shard_batch({"rows": rows}, mesh)["rows"]
-
-    return place

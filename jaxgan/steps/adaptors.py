@@ -9,7 +9,7 @@ One for a network of Flax NNX, of which `nnx.split` made the definition and the 
         return {"image": image}, {"stats": stats}
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,9 +17,7 @@ from flax import linen as nn
 
 from jaxgan import collectives, latents
 from jaxgan.steps.game import DiscFn, GenFn
-from jaxgan.types import Array, Batch, Key, Outputs, PyTree
-
-Prior = Callable[[Key, int, int], Array]  # key, num, dim -> [num, dim]
+from jaxgan.types import Batch, Key, Outputs, Prior, PyTree
 
 
 def from_latents(

@@ -76,7 +76,7 @@ def test_a_checkpoint_that_is_not_there_is_one_line(text, lines, message):
 @pytest.mark.parametrize("num", [1, 8, 13])
 def test_rows_spread_over_all_devices_whether_they_divide_or_not(num):
     rows = np.arange(2.0 * num).reshape(num, 2)
-    placed = scoring.spread()(rows)
+    placed = parallel.spread()(rows)
     assert placed.shape == (-(-num // 8) * 8, 2)
     assert placed.sharding.device_set == set(jax.devices())
     np.testing.assert_array_equal(placed[:num], rows)
@@ -89,12 +89,12 @@ def test_eight_devices_sample_what_one_samples(num):
     label = jnp.arange(num) % 3
     variables = gen.init(jax.random.key(1), z, label, train=False)
     one = sample.generate(gen, variables, z, label, batch_size=10)
-    eight = sample.generate(gen, variables, z, label, batch_size=10, place=scoring.spread())
+    eight = sample.generate(gen, variables, z, label, batch_size=10, place=parallel.spread())
     assert eight.shape == one.shape == (num, 4, 4, 1)
     np.testing.assert_allclose(eight, one, atol=1e-6)
     # In training the variables are on every device already.
     there = parallel.replicate(variables, parallel.make_mesh())
-    again = sample.generate(gen, there, z, label, batch_size=10, place=scoring.spread())
+    again = sample.generate(gen, there, z, label, batch_size=10, place=parallel.spread())
     np.testing.assert_allclose(again, one, atol=1e-6)
 
 

@@ -1,0 +1,245 @@
+"""Adversarial training from flags: the fields that every such experiment shares, and their step."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import optax
+
+from jaxgan import ema, penalties, steps
+from jaxgan import state as states
+from jaxgan.augment import ada, diffaug
+from jaxgan.data.spec import Spec
+from jaxgan.losses import ADVERSARIAL
+from jaxgan.run import cli
+from jaxgan.run.config import DataConfig, RunConfig
+from jaxgan.state import GANState, Player, StepFn
+from jaxgan.steps import schedules
+from jaxgan.steps.game import Game
+from jaxgan.types import Array, Augment, Penalty, UserError
+
+DIFFAUGMENT = "color,translation,cutout"
+
+
+@dataclasses.dataclass(frozen=True)
+class AdversarialConfig(RunConfig):
+    """The flags of adversarial training: losses, penalty, rates and their schedules."""
+
+    loss: str = cli.field("relativistic", "Adversarial loss.", choices=tuple(ADVERSARIAL))
+    penalty: str = cli.field(
+        "r1_r2", "Gradient penalty of D.", choices=("none", *penalties.PENALTIES)
+    )
+    gamma: float = cli.field(1.0, "Weight of the penalty.", minimum=0, changeable=True)
+    gamma_final: float = cli.field(
+        1.0, "Share of gamma left after decay_steps.", minimum=0, changeable=True
+    )
+    gamma_decay: str = cli.field(
+        "cosine",
+        "How gamma moves there: on half a cosine, or by the same factor each step.",
+        choices=("cosine", "geometric"),
+        changeable=True,
+    )
+    penalty_every: int = cli.field(
+        1, "Steps between penalties, each that many times as strong.", minimum=1, changeable=True
+    )
+    update: str = cli.field(
+        "simultaneous",
+        "Both players at once from one forward of G, D then G on the same fakes, or on fresh ones.",
+        choices=("simultaneous", "alternating", "fresh"),
+    )
+    gen_lr: float = cli.field(2e-4, "G's learning rate.", above=0, changeable=True)
+    disc_lr: float = cli.field(2e-4, "D's learning rate.", above=0, changeable=True)
+    lr_final: float = cli.field(
+        1.0,
+        "Share of both rates left after decay_steps, on half a cosine.",
+        minimum=0,
+        changeable=True,
+    )
+    decay_steps: int = cli.field(
+        0, "Steps that rates and gamma decay over; 0 for num_steps.", minimum=0, changeable=True
+    )
+    beta1: float = cli.field(0.5, "Adam's decay of the mean.", minimum=0, below=1)
+    beta2: float = cli.field(0.99, "Adam's decay of the variance.", minimum=0, below=1)
+    ema_half_life: float = cli.field(
+        10_000.0,
+        "Half-life of G's moving average in examples; 0 for none.",
+        minimum=0,
+        changeable=True,
+    )
+
+    def __post_init__(self):
+        """Checks every field, and that gamma can move as it is asked to."""
+        super().__post_init__()
+        if self.gamma_decay == "geometric" and not self.gamma_final:
+            raise UserError(
+                "--gamma_decay=geometric never reaches --gamma_final=0; use a share above 0"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageConfig(AdversarialConfig, DataConfig):
+    """The flags of adversarial training on a dataset of images."""
+
+    image_size: int = cli.field(28, "Side of the images in pixels.", minimum=1)
+    channels: int = cli.field(
+        0, "Channels of the images: 1 grey, 3 RGB, 0 for those of the data.", choices=(0, 1, 3)
+    )
+    max_bad_records: int = cli.field(
+        -1,
+        "Unreadable images of a folder that are skipped; -1 for 10 or 0.1 % of all.",
+        minimum=-1,
+        changeable=True,
+    )
+    conditional: bool = cli.field(False, "Conditions both players on the labels.")
+    mirror: bool = cli.field(
+        False, "Flips each training image left-right with probability 1/2.", changeable=True
+    )
+    augment: str = cli.field(
+        "none",
+        "How D sees images, real and generated: by DiffAugment, or ADA, stronger as D overfits.",
+        choices=("none", "diffaug", "ada"),
+    )
+    ada_target: float = cli.field(0.6, "Mean sign of real logits that ADA keeps.", minimum=0)
+    ada_ramp: float = cli.field(
+        500_000.0, "Images in which ADA's probability can go from 0 to 1.", above=0
+    )
+
+    def __post_init__(self):
+        """Checks every field, and that ADA finds a sign to read."""
+        super().__post_init__()
+        signless = self.loss in ("relativistic", "relativistic_average", "wasserstein")
+        if self.augment == "ada" and signless:
+            raise UserError(
+                f"--augment=ada reads the sign of D's logits, which --loss={self.loss} leaves "
+                "open; use another loss, or --augment=diffaug"
+            )
+
+    def resolved(self, spec: Spec) -> "ImageConfig":
+        """The config with the channels of the data, and labels checked to be there."""
+        if self.conditional and not spec.num_classes:
+            raise UserError(f"--conditional needs labels, which --dataset={self.dataset} lacks")
+        return dataclasses.replace(self, channels=spec.shapes["image"][-1])
+
+
+def optimizers(
+    config: AdversarialConfig,
+) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
+    """Makes the players' Optax transformations: Adam, its rate decaying where asked for.
+
+    Args:
+      config: the rates, their schedule and the betas.
+
+    Returns:
+      (the generator's, the discriminator's).
+    """
+    length = config.decay_steps or config.num_steps
+
+    def adam(rate: float) -> optax.GradientTransformation:
+        if config.decay_steps or config.lr_final != 1:
+            rate = optax.cosine_decay_schedule(rate, length, alpha=config.lr_final)  # pyright: ignore
+        return optax.adam(rate, b1=config.beta1, b2=config.beta2)
+
+    return adam(config.gen_lr), adam(config.disc_lr)
+
+
+def init_state(config: AdversarialConfig, gen: Player, disc: Player) -> GANState:
+    """Puts two players together, with what the training step must remember beside them.
+
+    Args:
+      config: the flags.
+      gen: the generator.
+      disc: the discriminator.
+
+    Returns:
+      The state, at step 0.
+    """
+    extra = {"ada": ada.init_controller()} if _augment(config) == "ada" else {}
+    return states.init_state(gen, disc, **extra)
+
+
+def train_step(
+    config: AdversarialConfig,
+    game: Game,
+    gen_tx: optax.GradientTransformation,
+    disc_tx: optax.GradientTransformation,
+    *,
+    wrap: Callable[[StepFn], StepFn] = lambda step: step,
+) -> StepFn:
+    """Makes the whole training step that the flags ask for.
+
+    Args:
+      config: the flags: penalty and its schedule, augmentation, update rule, moving average.
+      game: what is played; its penalty and augmentation are set here.
+      gen_tx: the generator's Optax transformation, of `optimizers`.
+      disc_tx: the discriminator's.
+      wrap: makes of the players' update the step that is trained with, such as one that draws or
+        rearranges its examples.
+
+    Returns:
+      The step, before compilation; its state is that of `init_state`.
+    """
+
+    def update(augment: Augment | None) -> StepFn:
+        return _with_penalty(
+            config,
+            lambda penalty: _update(
+                config,
+                dataclasses.replace(game, penalty=penalty, augment=augment),
+                gen_tx,
+                disc_tx,
+            ),
+        )
+
+    kind = _augment(config)
+    if isinstance(config, ImageConfig) and kind == "ada":
+        step = steps.with_ada(
+            update,
+            num_images=config.batch_size,
+            target=config.ada_target,
+            ramp=config.ada_ramp,
+        )
+    else:
+        step = update(diffaug.policy(DIFFAUGMENT) if kind == "diffaug" else None)
+    if isinstance(config, ImageConfig) and config.mirror:
+        step = steps.mirrored(step, example=game.example, axis_name=game.axis_name)
+    decay = ema.decay_from_half_life(config.ema_half_life, config.batch_size)
+    return steps.train_step(wrap(step), steps.ema_step(decay, warm_up=True))
+
+
+def _augment(config: AdversarialConfig) -> str:
+    return config.augment if isinstance(config, ImageConfig) else "none"
+
+
+def _with_penalty(config: AdversarialConfig, make: Callable[[Penalty | None], StepFn]) -> StepFn:
+    """The step with the penalty asked for, its weight following the steps where it moves."""
+    if config.penalty == "none":
+        return make(None)
+    if config.gamma_final == 1 and config.penalty_every == 1:
+        return make(steps.named_penalty(config.penalty, config.gamma))
+    gamma = _gamma(config)
+    return steps.scheduled(
+        lambda step: make(
+            steps.named_penalty(
+                config.penalty, gamma(step), interval=config.penalty_every, step=step
+            )
+        )
+    )
+
+
+def _gamma(config: AdversarialConfig) -> Callable[[Array], Any]:
+    """The weight of the penalty at a step."""
+    length, end = config.decay_steps or config.num_steps, config.gamma * config.gamma_final
+    if config.gamma_final == 1:
+        return lambda step: config.gamma
+    if config.gamma_decay == "cosine":
+        return schedules.cosine(config.gamma, end, length)
+    share = schedules.geometric(1.0, config.gamma_final, length)
+    return lambda step: config.gamma * share(step)
+
+
+def _update(config: AdversarialConfig, game: Game, gen_tx, disc_tx) -> StepFn:
+    """One update of both players."""
+    if config.update == "fresh":
+        return steps.chain(steps.disc_step(game, disc_tx), steps.gen_step(game, gen_tx))
+    both = {"simultaneous": steps.simultaneous_step, "alternating": steps.alternating_step}
+    return both[config.update](game, gen_tx, disc_tx)

@@ -1,0 +1,66 @@
+"""What a task is, as a value: how its GAN starts, trains, is sampled, shown and scored."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxgan import images
+from jaxgan.data.spec import Spec
+from jaxgan.state import GANState, StepFn
+from jaxgan.types import Batch, Key, PyTree
+
+Sample = Callable[[PyTree, Key, int], Batch]  # gen_ema, key, num -> entries [num, ...]
+Show = Callable[[Mapping[str, np.ndarray]], np.ndarray]  # entries -> picture [H, W, C] uint8
+
+
+class Score(NamedTuple):
+    """A task's own measure of samples, in place of the comparison with a dataset's images.
+
+    Attributes:
+      protocol: its name, for tables.
+      num: samples that it takes.
+      measure: entries of that many samples, on the host -> numbers by name.
+      floor: what a perfect generator would get, by the same names.
+      best: the number by which the best checkpoint is kept; lower is better.
+    """
+
+    protocol: str
+    num: int
+    measure: Callable[[Mapping[str, np.ndarray]], dict[str, float]]
+    floor: Mapping[str, float]
+    best: str
+
+
+def grid(entries: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Shows images side by side: how samples are shown unless an experiment says otherwise.
+
+    Args:
+      entries: with "image" [N, H, W, C], float in [-1, 1] or uint8.
+
+    Returns:
+      [h, w, C] uint8.
+    """
+    return images.grid(images.to_uint8(entries["image"]))
+
+
+class Experiment(NamedTuple):
+    """A task, built from its config and the spec of its data alone.
+
+    Attributes:
+      init: key -> fresh state of one GAN.
+      step: the training step of one GAN, before compilation.
+      sample: (gen_ema, key, num) -> entries [num, ...] on the host: images as float in [-1, 1];
+        `sample.Sampler` also takes latents and labels one chooses.
+      show: entries -> picture of them.
+      score: the task's own measure, if it has one.
+    """
+
+    init: Callable[[Key], GANState]
+    step: StepFn
+    sample: Sample
+    show: Show = grid
+    score: Score | None = None
+
+
+Build = Callable[[Any, Spec], Experiment]  # an experiment's `build(config, spec)`

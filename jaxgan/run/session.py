@@ -1,0 +1,382 @@
+"""A run from its last checkpoint to its last step: hooks, scores, saves, rollbacks, signals."""
+
+import contextlib
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxgan import data, images, parallel, steps
+from jaxgan.data.registry import Source
+from jaxgan.data.spec import Spec
+from jaxgan.metrics import modes
+from jaxgan.parallel import processes
+from jaxgan.run import checkpoint, hooks, launch, loop, rundir, saver, scoring, signals, watchdog
+from jaxgan.run.config import Keys, RunConfig
+from jaxgan.run.experiment import Experiment
+from jaxgan.state import GANState, StepFn
+from jaxgan.types import Key, PyTree, UserError
+
+
+class OutOfMemory(UserError):
+    """What was asked for does not fit the devices."""
+
+    exit_code = 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Session:
+    """What a run trains with, the same before and after a rollback.
+
+    Attributes:
+      config: the flags, those left to the data resolved.
+      experiment: the task.
+      source: the training data; None for a step that makes its own.
+      spec: of the data.
+      mesh: the devices.
+      folder: the run directory.
+      manager: of its checkpoints.
+      interrupts: what signals ask for.
+      scorer: measures the generator every `eval_every` steps; None where that is not asked for.
+      fresh: makes the state at step 0.
+      keys: the run's; of several seeds, a row of keys for each.
+    """
+
+    config: RunConfig
+    experiment: Experiment
+    source: Source | None
+    spec: Spec
+    mesh: parallel.Mesh
+    folder: rundir.RunDir
+    manager: Any
+    interrupts: signals.Interrupts
+    scorer: scoring.Scorer | None
+    fresh: Callable[[], GANState]
+    keys: Keys
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the run, one for each GAN."""
+        return list(range(self.config.seed, self.config.seed + self.config.seeds))
+
+    def last_good(self) -> GANState:
+        """Restores the newest checkpoint.
+
+        Returns:
+          It; where there never was one, the state of the run that this one is a fork of, or a fresh
+          one.
+        """
+        failed = self.manager.failure(wait=True)
+        if failed:
+            say(f"warning: {failed}")
+        step = checkpoint.good_step(self.manager, strict=self.config.strict_restore)
+        state = self.fresh()
+        if step is not None:
+            return _restore(self.manager, state, step, self.mesh)
+        return self._forked(state) if self.config.fork_from else state
+
+    def _forked(self, state: GANState) -> GANState:
+        """The state of another run's checkpoint, which stays as it is."""
+        which = self.config.fork_checkpoint
+        if which != "newest" and not which.isdecimal():
+            raise UserError(f"--fork_checkpoint={which} is not newest, and not a step")
+        folder = pathlib.Path(self.config.fork_from).expanduser() / "checkpoints"
+        number = None if which == "newest" else int(which)
+        return checkpoint.restore_from(folder, state, step=number)
+
+    def check_space(self, state: GANState) -> None:
+        """Refuses to begin where the disk will be full before the first old checkpoint goes."""
+        config, saved = self.config, len(checkpoint.finished_steps(self.manager))
+        most = checkpoint.MAX_TO_KEEP + bool(config.eval_every) + 1  # old ones go after the new one
+        to_come = -(-(config.num_steps - int(state.step)) // config.save_every)
+        checkpoint.check_space(self.manager, state, more=max(1, min(most - saved, to_come)))
+
+    def to_the_end(self, step: StepFn, state: GANState) -> GANState:
+        """Trains to the last step, rolling back where a player diverges and that is wanted."""
+        while True:
+            times = _rollbacks(state)
+            try:
+                return self._fit(step, state)
+            except hooks.Diverged as error:
+                if self.config.on_nonfinite != "rollback":
+                    raise
+                state = self._rolled_back(error, times + 1)
+
+    def _fit(self, step: StepFn, state: GANState) -> GANState:
+        """Trains from a state to the last step; a signal saves and exits."""
+        config, start = self.config, int(state.step)
+        self.folder.start_logs(start)
+        guard, newest = hooks.Guard(), hooks.Newest()
+        log = hooks.Log(
+            self.folder.log,
+            every=config.log_every,
+            start=start,
+            num_steps=config.num_steps,
+            batch_size=config.batch_size,
+            num_examples=self.spec.num_examples,
+            seeds=self.seeds if config.is_ensemble else (),
+            show=processes.is_main(),
+        )
+        try:
+            with (
+                contextlib.closing(
+                    launch.batches(self.source, config, start, self.mesh)
+                ) as batches,
+                watchdog.Watchdog(limit=config.data_timeout) as dog,
+            ):
+                return loop.fit(
+                    step,
+                    state,
+                    dog.over(batches),
+                    key=self.keys.train,
+                    num_steps=config.num_steps,
+                    hooks=[newest, *self._hooks(guard, log)],
+                    steps_per_call=config.steps_per_call,
+                )
+        except signals.Interrupted as stop:
+            guard.flush()
+            checkpoint.save(self.manager, stop.state)
+            self.manager.wait_until_finished()
+            log.flush()
+            step_now = int(stop.state.step)
+            say(f"{stop}: saved step {step_now}; the same command resumes")
+            raise SystemExit(128 + stop.signum) from None
+        except UserError:
+            raise  # nothing to save, or nothing more
+        except Exception:
+            self._save_whole(newest.take(), guard)
+            raise
+        finally:
+            log.close()
+
+    def _save_whole(self, state: GANState | None, guard: hooks.Guard) -> None:
+        """Saves the state of the last whole step, where something after it has failed."""
+        if state is None or jax.process_count() > 1:  # the other processes would not join in
+            return
+        try:
+            guard.flush()
+            checkpoint.save(self.manager, state)
+            self.manager.wait_until_finished()
+        except Exception as error:  # not the one to tell: that which came first is raised
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            print(f"warning: the last step is not saved: {reason}", flush=True)
+        else:
+            print(f"saved step {int(state.step)} before the error that follows", flush=True)
+
+    def _hooks(self, guard: hooks.Guard, log: hooks.Log) -> list[loop.Hook]:
+        """What happens after each step, in this order."""
+        config = self.config
+
+        def save_samples(step: int, state: GANState) -> None:
+            guard.flush()  # a state that is not finite has no picture
+            state = with_own_generator(state)
+            if processes.is_main():
+                self._save_samples(step, state)
+
+        def flush() -> None:
+            guard.flush()
+            log.flush()  # a run killed right after a checkpoint has logged up to it
+
+        def score(step: int, state: GANState) -> None:
+            flush()
+            self._score(log, step, state)
+
+        at, last = hooks.sample_every, config.num_steps
+        return [
+            guard,
+            log,
+            at(config.sample_every, last, save_samples),
+            *([at(config.eval_every, last, score)] if config.eval_every else []),
+            hooks.save_every(
+                config.save_every,
+                last,
+                self.manager,
+                flush,
+                asked=self.interrupts.save_asked,
+                stop=config.on_failed_save == "stop",
+                wait=not config.async_saves,
+            ),
+            self.interrupts,
+        ]
+
+    def _score(self, log: hooks.Log, step: int, state: GANState) -> None:
+        """Scores the generator, and saves it if it is the best so far."""
+        own = with_own_generator(state)
+        if not processes.from_main(lambda: self._is_best(log, step, own)):
+            return
+        try:
+            checkpoint.save(self.manager, state)
+        except saver.SaveFailed as failed:
+            if self.config.on_failed_save == "stop":
+                raise
+            say(f"warning: {failed}; training goes on")
+
+    def _is_best(self, log: hooks.Log, step: int, state: GANState) -> bool:
+        """Scores the generator, and says whether none that is saved is better."""
+        assert self.scorer is not None
+        metric = scoring.best_metric(self.config, self.experiment)
+        numbers = scoring.of_seeds([self.scorer(draw) for draw in self._draws(state)], self.seeds)
+        values = {f"eval/{name}": value for name, value in numbers.items()}
+        # The line comes before the checkpoint: a run killed between the two scores again.
+        name = f"eval/{metric}"
+        line = {**values, scoring.PROTOCOL: self.scorer.protocol}
+        log.insert(step, line, f"step {step}/{self.config.num_steps}  {name} {values[name]:.4f}")
+        saved = [*checkpoint.finished_steps(self.manager), step]
+        return scoring.best_step(rundir.read_metrics(self.folder.path), metric, saved) == step
+
+    def _draws(self, state: GANState) -> list[scoring.Draw]:
+        """Draws samples, one function for the generator of each seed."""
+
+        def of(variables: PyTree) -> scoring.Draw:
+            def draw(key: Key, num: int) -> Mapping[str, np.ndarray]:
+                entries = self.experiment.sample(variables, key, num)
+                return {name: np.asarray(value) for name, value in entries.items()}
+
+            return draw
+
+        return [of(variables) for variables in members(state.gen_ema, self.config)]
+
+    def _save_samples(self, step: int, state: GANState) -> None:
+        """Saves a picture of samples, several seeds side by side, beside one of real examples."""
+        config, show = self.config, self.experiment.show
+        keys = self.keys.sample if config.is_ensemble else [self.keys.sample]
+        shown = [
+            show(draw(key, config.num_samples))
+            for draw, key in zip(self._draws(state), keys, strict=True)
+        ]
+        self.folder.save_samples(
+            step, shown[0] if len(shown) == 1 else images.grid(np.stack(shown))
+        )
+        real = self.folder.path / "samples" / "real.png"
+        if self.source is not None and not real.exists():
+            examples = data.examples(self.source, config.num_samples)
+            images.save_png(real, show(examples))
+
+    def results(self, state: GANState, seconds: float) -> dict[str, Any] | None:
+        """Measures the trained generators as the experiment says, and writes the table's row.
+
+        Args:
+          state: the state at the end, of which this process has the generator for itself.
+          seconds: how long training took.
+
+        Returns:
+          What results.json holds; None where the experiment has no measure of its own.
+        """
+        score = self.experiment.score
+        if score is None:
+            return None
+        scorer = scoring.TaskScorer(score)
+        each = [scorer(draw) for draw in self._draws(state)]
+        results = {
+            "protocol": score.protocol,
+            "seeds": self.config.seeds,
+            **{name: [one[name] for one in each] for name in each[0]},
+            "floor": dict(score.floor),
+            "seconds": round(seconds, 1),
+            "num_samples": score.num,
+        }
+        modes.save_results(self.folder.path / "results.json", results)
+        return results
+
+    def _rolled_back(self, error: hooks.Diverged, times: int) -> GANState:
+        """The last good state, to go on from with the random numbers of one more rollback.
+
+        The count is kept in memory, not taken from the checkpoint, which may be older than the
+        rollback before; a killed run comes through the same rollbacks again.
+        """
+        what, limit = str(error).partition(";")[0], self.config.max_rollbacks
+        state = self.last_good()
+        if times > limit:
+            raise hooks.Diverged(
+                f"{what}; stopped after {limit} rollbacks. Lower the learning rates, or add a "
+                "penalty, and use another workdir"
+            ) from error
+        counts = state.extra[steps.GUARD]
+        # In place of the old count, on the same devices.
+        now = parallel.replicate(np.int32(times), self.mesh)
+        say(
+            f"warning: {what}; back to step {int(state.step)} with other random numbers, "
+            f"{times} of {limit}"
+        )
+        return state.replace(extra={**state.extra, steps.GUARD: {**counts, "rollbacks": now}})
+
+
+def say(text: str) -> None:
+    """Prints a line on the console of process 0.
+
+    Args:
+      text: the line.
+    """
+    if processes.is_main():
+        print(text, flush=True)
+
+
+def with_own_generator(state: GANState) -> GANState:
+    """Makes the generator of a state this process's own, to be sampled without the others.
+
+    Args:
+      state: of all processes, which must all call this.
+
+    Returns:
+      The state with such a `gen_ema`.
+    """
+    return state.replace(gen_ema=parallel.local_copy(state.gen_ema))
+
+
+@contextlib.contextmanager
+def out_of_memory_in_one_line(config: RunConfig, mesh: parallel.Mesh) -> Iterator[None]:
+    """Says which setting to change where memory does not suffice, in place of XLA's report."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        kind = jax.devices()[0].device_kind
+        raise OutOfMemory(
+            f"out of memory: --batch_size={config.batch_size} over {mesh.size} x {kind} does not "
+            "fit; use a smaller --batch_size in another workdir, --compute_dtype=bfloat16, or more "
+            "devices. What was saved is whole"
+        ) from error
+
+
+def _restore(manager: Any, fresh: GANState, number: int, mesh: parallel.Mesh) -> GANState:
+    """A checkpoint, also of a run that began with or without the counts of the guard."""
+    try:
+        return checkpoint.restore(manager, fresh, step=number)
+    except UserError:
+        extra = dict(fresh.extra)
+        counts = extra.pop(steps.GUARD, None)
+        if not counts:
+            extra = parallel.replicate(steps.init_guard(fresh).extra, mesh)
+        other = fresh.replace(extra=extra)
+        try:
+            state = checkpoint.restore(manager, other, step=number)
+        except UserError:
+            state = None
+        if state is None:
+            raise
+        extra = {name: value for name, value in state.extra.items() if name != steps.GUARD}
+        return state.replace(extra={**extra, steps.GUARD: counts} if counts else extra)
+
+
+def members(variables: PyTree, config: RunConfig) -> list[PyTree]:
+    """Tells the generators of a run's seeds apart.
+
+    Args:
+      variables: of a state's `gen_ema`.
+      config: of the run.
+
+    Returns:
+      The variables of each seed's generator; of a run of one seed just one.
+    """
+    if not config.is_ensemble:
+        return [variables]
+    return [jax.tree.map(lambda leaf, n=n: leaf[n], variables) for n in range(config.seeds)]
+
+
+def _rollbacks(state: GANState) -> int:
+    """How often a run was rolled back before this state."""
+    return int(np.max(state.extra.get(steps.GUARD, {}).get("rollbacks", 0)))
