@@ -9,18 +9,8 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {"types"},
-    {
-        "collectives",
-        "latents",
-        "images",
-        "ema",
-        "penalties",
-        "regularizers",
-        "losses",
-        "augment",
-        "nets",
-        "data",
-    },
+    {"collectives"},
+    {"latents", "images", "ema", "penalties", "regularizers", "losses", "augment", "nets", "data"},
     {"state", "metrics", "sample"},
     {"steps", "parallel"},
     {"run"},

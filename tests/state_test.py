@@ -114,8 +114,3 @@ def test_update_averages_gradients_and_metrics_over_a_mapped_axis(how):
         )(xs)
     np.testing.assert_allclose(np.asarray(params).reshape(-1), np.full(8, 1 - 3.5))
     np.testing.assert_allclose(np.asarray(loss).reshape(-1), np.full(8, 3.5))
-
-
-def test_mean_over_no_axis_changes_nothing():
-    tree = {"a": jnp.ones(2)}
-    assert state.mean_over(tree, None) is tree

@@ -50,12 +50,17 @@ class DenseDisc(nn.Module):
         return nn.Dense(1)(nn.tanh(x))[:, 0]
 
 
-def dense_game(gen, disc, loss, *, prior=latents.normal, axis_name=None, **options):
-    """The game of a dense pair, or of any that takes latents and judges images."""
+def make_game(
+    gen, disc, loss, *, prior=latents.normal, conditional=False, axis_name=None, **options
+):
+    """The game of a generator of latents and a discriminator of images."""
+    entries = ("image", "label") if conditional else ("image",)
     return steps.Game(
-        gen=steps.from_latents(gen, LATENT_DIM, prior=prior, axis_name=axis_name),
-        disc=steps.judged(disc, "image", axis_name=axis_name),
-        loss=ADVERSARIAL[loss] if isinstance(loss, str) else loss,
+        gen=steps.from_latents(
+            gen, LATENT_DIM, prior=prior, conditional=conditional, axis_name=axis_name
+        ),
+        disc=steps.judged(disc, *entries, axis_name=axis_name),
+        loss=ADVERSARIAL[loss],
         axis_name=axis_name,
         **options,
     )
@@ -93,14 +98,8 @@ def dcgan_game(
     nets = {"features": (8,), "axis_name": axis_name, "num_classes": num_classes}
     gen = dcgan.Generator(image_size=8, **nets)
     disc = dcgan.Discriminator(norm=disc_norm, **nets)
-    conditional = num_classes > 0
-    game = steps.Game(
-        gen=steps.from_latents(gen, LATENT_DIM, conditional=conditional, axis_name=axis_name),
-        disc=steps.judged(disc, "image", *["label"] * conditional, axis_name=axis_name),
-        loss=ADVERSARIAL[loss],
-        penalty=penalties.weighted(penalties.PENALTIES[penalty], 1.0) if penalty else None,
-        axis_name=axis_name,
-    )
+    reg = penalties.weighted(penalties.PENALTIES[penalty], 1.0) if penalty else None
+    game = make_game(gen, disc, loss, conditional=num_classes > 0, axis_name=axis_name, penalty=reg)
     if update == "fresh":
         step = steps.chain(steps.disc_step(game, tx), steps.gen_step(game, tx))
     else:

@@ -123,7 +123,7 @@ GEN, DISC, BATCH = tiny.DenseGen(), Disc(), tiny.batch(side=4)
 def _started(rate):
     tx = optax.sgd(rate)
     start = tiny.dense_state(GEN, DISC, tx, tx)
-    game = tiny.dense_game(GEN, DISC, "hinge", penalty=penalties.r1_r2)
+    game = tiny.make_game(GEN, DISC, "hinge", penalty=penalties.r1_r2)
     return start, jax.jit(steps.disc_step(game, tx)), jax.jit(steps.gen_step(game, tx))
 
 

@@ -1,24 +1,23 @@
 """ADA's probability and LeCam's anchors, from step to step: against the parts they are made of."""
 
-import functools
+import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from jaxgan import penalties, steps
 from jaxgan.augment import ada
-from jaxgan.losses import ADVERSARIAL
 from tests.helpers import tiny
 
 KEY, TX = jax.random.key(5), optax.sgd(0.1)
 GEN, DISC = tiny.DenseGen(), tiny.DenseDisc(batch_norm=False)
 BATCH = tiny.batch(side=4)
-disc_step = functools.partial(
-    steps.disc_step, GEN, DISC, TX, ADVERSARIAL["hinge"], latent_dim=tiny.LATENT_DIM
-)
+
+
+def disc_step(**options):
+    return steps.disc_step(tiny.make_game(GEN, DISC, "hinge", **options), TX)
 
 
 def _state(**extra):
@@ -48,16 +47,43 @@ def test_ada_augments_with_its_probability_and_moves_it_by_the_signs(p):
 
 def test_lecam_holds_logits_at_the_anchors_and_moves_them_to_the_mean_logits():
     step = jax.jit(
-        steps.with_lecam(lambda penalty: disc_step(penalty=penalty), weight=0.5, decay=0.75)
+        steps.with_lecam(lambda term: disc_step(disc_terms={"lecam": term}), weight=0.5, decay=0.75)
     )
-    now, anchors = _state(lecam=penalties.init_anchors()), {"real": 0.0, "fake": 0.0}
+
+    def by_hand(key, now, anchors):
+        """The same maths as a penalty, which runs D once more."""
+
+        def penalty(key, critic, real, fake):
+            return 0.5 * penalties.lecam(critic(real), critic(fake), anchors)
+
+        return disc_step(penalty=penalty)(key, now, BATCH)
+
+    by_hand = jax.jit(by_hand)
+    now, anchors = _state(lecam=penalties.init_anchors()), penalties.init_anchors()
     for number in range(3):
-        held = {kind: jnp.float32(value) for kind, value in anchors.items()}
-        penalty = penalties.weighted(penalties.lecam(held), 0.5)
-        expected, _ = disc_step(penalty=penalty)(jax.random.fold_in(KEY, number), now, BATCH)
-        now, metrics = step(jax.random.fold_in(KEY, number), now, BATCH)
+        key = jax.random.fold_in(KEY, number)
+        expected, same = by_hand(key, now, anchors)
+        now, metrics = step(key, now, BATCH)
         assert tiny.largest_difference(now.disc.params, expected.disc.params) < 1e-6
-        for kind in anchors:
-            anchors[kind] = 0.75 * anchors[kind] + 0.25 * float(metrics[f"disc/{kind}"])
-            np.testing.assert_allclose(now.extra["lecam"][kind], anchors[kind], rtol=1e-5)
-    assert anchors["real"] != anchors["fake"]
+        np.testing.assert_allclose(metrics["disc/lecam"], same["disc/penalty"], rtol=1e-5)
+        anchors = penalties.update_anchors(
+            anchors, metrics["disc/real"], metrics["disc/fake"], decay=0.75
+        )
+        assert tiny.largest_difference(now.extra["lecam"], anchors) < 1e-6
+    assert float(metrics["disc/lecam"]) > 0
+
+
+def test_lecam_runs_the_discriminator_no_further_time():
+    calls = []
+
+    def disc(key, variables, batch):
+        calls.append(batch["image"].shape)
+        return steps.judged(DISC, "image")(key, variables, batch)
+
+    game = dataclasses.replace(tiny.make_game(GEN, DISC, "hinge"), disc=disc)
+    step = steps.with_lecam(
+        lambda term: steps.disc_step(dataclasses.replace(game, disc_terms={"lecam": term}), TX),
+        weight=0.3,
+    )
+    jax.eval_shape(step, KEY, _state(lecam=penalties.init_anchors()), BATCH)
+    assert len(calls) == 2  # real and fake

@@ -1,5 +1,6 @@
 """The players' steps against hand-written plain JAX, and what each must leave alone."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -11,7 +12,7 @@ import pytest
 
 from jaxgan import ema, penalties, state, steps
 from jaxgan.losses import ADVERSARIAL
-from jaxgan.steps import adversarial
+from jaxgan.steps import game
 from jaxgan.types import UserError
 from tests.helpers import tiny
 
@@ -31,7 +32,9 @@ def same_latents(key, num, dim):
     return Z[:num, :dim]
 
 
-GAME = {"latent_dim": tiny.LATENT_DIM, "prior": same_latents}
+def _game(disc, loss, **options):
+    """The game with the same latents again and again."""
+    return tiny.make_game(GEN, disc, loss, prior=same_latents, **options)
 
 
 def _start(disc=DISC, **extra):
@@ -98,14 +101,11 @@ def _reference(kind, disc_net, gamma, start):
 
 
 def _ours(kind, disc_net, gamma):
-    loss, nets = ADVERSARIAL["nonsaturating"], (GEN, disc_net)
     penalty = penalties.weighted(penalties.r1_r2, gamma) if gamma else None
+    game = _game(disc_net, "nonsaturating", penalty=penalty)
     if kind == "fresh":
-        return steps.chain(
-            steps.disc_step(*nets, DISC_TX, loss, penalty=penalty, **GAME),
-            steps.gen_step(*nets, GEN_TX, loss, **GAME),
-        )
-    return tiny.UPDATES[kind](*nets, GEN_TX, DISC_TX, loss, penalty=penalty, **GAME)
+        return steps.chain(steps.disc_step(game, DISC_TX), steps.gen_step(game, GEN_TX))
+    return tiny.UPDATES[kind](game, GEN_TX, DISC_TX)
 
 
 @pytest.mark.parametrize("kind", ["simultaneous", "alternating", "fresh"])
@@ -131,8 +131,8 @@ def test_the_three_ways_of_updating_differ():
     assert not tiny.equal(after[0].gen, after[1].gen)
 
 
-DISC_STEP = steps.disc_step(GEN, DISC, DISC_TX, ADVERSARIAL["hinge"], latent_dim=4)
-GEN_STEP = steps.gen_step(GEN, DISC, GEN_TX, ADVERSARIAL["hinge"], latent_dim=4)
+HINGE = tiny.make_game(GEN, DISC, "hinge")
+DISC_STEP, GEN_STEP = steps.disc_step(HINGE, DISC_TX), steps.gen_step(HINGE, GEN_TX)
 
 
 def test_the_discriminators_step_leaves_the_generator_and_its_statistics_alone():
@@ -156,8 +156,7 @@ def test_the_generators_step_leaves_the_discriminator_and_its_statistics_alone()
 def test_running_statistics_of_the_discriminator_see_real_then_fake():
     # momentum .9 twice: .81 old + .09 mean of real + .1 mean of fake, of the first layer's output.
     start = _start()
-    step = steps.disc_step(GEN, DISC, DISC_TX, ADVERSARIAL["hinge"], **GAME)
-    after, _ = _run(step, start)
+    after, _ = _run(steps.disc_step(_game(DISC, "hinge"), DISC_TX), start)
     fake, _ = _fakes(start.gen.params, start.gen.stats)
     dense = start.disc.params["Dense_0"]
     real, fake = (
@@ -172,12 +171,9 @@ def test_running_statistics_of_the_discriminator_see_real_then_fake():
 
 
 def test_metrics_are_what_they_say():
-    step = steps.disc_step(
-        GEN, SMOOTH_DISC, DISC_TX, ADVERSARIAL["wasserstein"],
-        penalty=penalties.weighted(penalties.r1, 2.0), **GAME,
-    )  # fmt: skip
+    game = _game(SMOOTH_DISC, "wasserstein", penalty=penalties.weighted(penalties.r1, 2.0))
     start = _start(SMOOTH_DISC)
-    _, metrics = _run(step, start)
+    _, metrics = _run(steps.disc_step(game, DISC_TX), start)
     fake, _ = _fakes(start.gen.params, start.gen.stats)
     critic = lambda x: SMOOTH_DISC.apply({"params": start.disc.params}, x, train=True)  # noqa: E731
     real_logits, fake_logits = critic(BATCH["image"]), critic(fake)
@@ -206,30 +202,25 @@ class Shifted(nn.Module):
 
 def test_accuracy_does_not_depend_on_where_zero_is():
     # Under a relativistic loss, that is anywhere.
-    loss, seen = ADVERSARIAL["relativistic"], []
+    seen = []
     for by in (0.0, 100.0):
         disc = Shifted(by)
-        start = _start(disc)
-        seen.append(_run(steps.disc_step(GEN, disc, DISC_TX, loss, **GAME), start)[1])
+        seen.append(_run(steps.disc_step(_game(disc, "relativistic"), DISC_TX), _start(disc))[1])
     assert 0 < seen[0]["disc/accuracy"] < 1
     assert seen[0]["disc/accuracy"] == seen[1]["disc/accuracy"]
 
 
 def test_accuracy_is_one_where_some_number_parts_real_from_fake():
-    loss = ADVERSARIAL["hinge"]
-    game = adversarial.Game(GEN, DISC, loss, 4, same_latents, None, None, False, None)
-    assert game._accuracy(jnp.array([3.0, 5.0]), jnp.array([1.0, 2.0])) == 1.0
-    assert game._accuracy(jnp.ones(4), jnp.ones(4)) == 0.5
+    assert HINGE._accuracy(jnp.array([3.0, 5.0]), jnp.array([1.0, 2.0])) == 1.0
+    assert HINGE._accuracy(jnp.ones(4), jnp.ones(4)) == 0.5
 
 
 @pytest.mark.parametrize("name", sorted(ADVERSARIAL))
 def test_each_player_lowers_its_loss_on_the_same_examples(name):
     # Small SGD steps, same latents: each player's own loss must go down.
-    loss, tx = ADVERSARIAL[name], optax.sgd(0.01)
-    disc = SMOOTH_DISC
-    start = tiny.dense_state(GEN, disc, tx, tx)
-    disc_step = jax.jit(steps.disc_step(GEN, disc, tx, loss, **GAME))
-    gen_step = jax.jit(steps.gen_step(GEN, disc, tx, loss, **GAME))
+    game, tx = _game(SMOOTH_DISC, name), optax.sgd(0.01)
+    start = tiny.dense_state(GEN, SMOOTH_DISC, tx, tx)
+    disc_step, gen_step = jax.jit(steps.disc_step(game, tx)), jax.jit(steps.gen_step(game, tx))
     after, before = disc_step(KEY, start, BATCH)
     _, now = disc_step(KEY, after, BATCH)
     assert now["disc/loss"] < before["disc/loss"]
@@ -246,16 +237,14 @@ def _keys_drawn_with(step):
         keys.append(tuple(np.asarray(jax.random.key_data(key)).tolist()))
         return Z[:num, :dim]
 
-    step(prior)(KEY, _start(SMOOTH_DISC), BATCH)
+    step(tiny.make_game(GEN, SMOOTH_DISC, "hinge", prior=prior))(KEY, _start(SMOOTH_DISC), BATCH)
     return keys
 
 
 def test_every_critic_iteration_and_player_draws_with_its_own_key():
-    loss, nets = ADVERSARIAL["hinge"], (GEN, SMOOTH_DISC)
     keys = _keys_drawn_with(
-        lambda prior: steps.train_step(
-            steps.repeat(steps.disc_step(*nets, DISC_TX, loss, latent_dim=4, prior=prior), 2),
-            steps.gen_step(*nets, GEN_TX, loss, latent_dim=4, prior=prior),
+        lambda game: steps.train_step(
+            steps.repeat(steps.disc_step(game, DISC_TX), 2), steps.gen_step(game, GEN_TX)
         )
     )
     assert len(keys) == len(set(keys)) == 3
@@ -263,12 +252,7 @@ def test_every_critic_iteration_and_player_draws_with_its_own_key():
 
 @pytest.mark.parametrize("kind", ["simultaneous", "alternating"])
 def test_shared_fakes_come_from_one_draw(kind):
-    loss = ADVERSARIAL["hinge"]
-    keys = _keys_drawn_with(
-        lambda prior: tiny.UPDATES[kind](
-            GEN, SMOOTH_DISC, GEN_TX, DISC_TX, loss, latent_dim=4, prior=prior
-        )
-    )
+    keys = _keys_drawn_with(lambda game: tiny.UPDATES[kind](game, GEN_TX, DISC_TX))
     assert len(keys) == 1
 
 
@@ -288,38 +272,33 @@ def test_augmentation_meets_real_and_fake_with_keys_of_their_own():
         calls.append((tuple(np.asarray(jax.random.key_data(key)).tolist()), x))
         return -x
 
-    args = (GEN, SMOOTH_DISC, DISC_TX, ADVERSARIAL["hinge"])
-    start = _start(SMOOTH_DISC)
+    start, game = _start(SMOOTH_DISC), _game(SMOOTH_DISC, "hinge")
+    augmented = dataclasses.replace(game, augment=augment)
     with jax.disable_jit():
-        after, _ = steps.disc_step(*args, augment=augment, **GAME)(KEY, start, BATCH)
+        after, _ = steps.disc_step(augmented, DISC_TX)(KEY, start, BATCH)
     assert len(calls) == 2 and calls[0][0] != calls[1][0]
     np.testing.assert_array_equal(calls[0][1], BATCH["image"])
     # Turning what D sees upside down equals turning its first weights upside down.
     first = start.disc.params["Dense_0"]
     turned = {**start.disc.params, "Dense_0": {**first, "kernel": -first["kernel"]}}
-    mirror, _ = _run(
-        steps.disc_step(*args, **GAME), start.replace(disc=start.disc.replace(params=turned))
-    )
+    turned = start.replace(disc=start.disc.replace(params=turned))
+    mirror, _ = _run(steps.disc_step(game, DISC_TX), turned)
     kernel = mirror.disc.params["Dense_0"]["kernel"]
     np.testing.assert_allclose(after.disc.params["Dense_0"]["kernel"], -kernel, atol=1e-6)
 
 
 def test_the_generator_learns_through_the_augmentation():
-    args = (GEN, SMOOTH_DISC, GEN_TX, ADVERSARIAL["hinge"])
-    step = steps.gen_step(*args, augment=lambda key, x: 0.0 * x, **GAME)
+    game = _game(SMOOTH_DISC, "hinge", augment=lambda key, x: 0.0 * x)
     start = _start(SMOOTH_DISC)
-    after, _ = _run(step, start)
+    after, _ = _run(steps.gen_step(game, GEN_TX), start)
     assert tiny.equal(after.gen.params, start.gen.params)  # no gradient gets through a zero
 
 
 def test_conditional_players_see_their_labels():
     gen, disc = tiny.DenseGen(num_classes=3), tiny.DenseDisc(num_classes=3)
     start = tiny.dense_state(gen, disc, GEN_TX, DISC_TX)
-    step = jax.jit(
-        steps.simultaneous_step(
-            gen, disc, GEN_TX, DISC_TX, ADVERSARIAL["hinge"], conditional=True, **GAME
-        )
-    )
+    game = tiny.make_game(gen, disc, "hinge", prior=same_latents, conditional=True)
+    step = jax.jit(steps.simultaneous_step(game, GEN_TX, DISC_TX))
     other = {**BATCH, "label": (BATCH["label"] + 1) % 3}
     first, second = (step(KEY, start, batch)[0] for batch in (BATCH, other))
     assert not tiny.equal(first.gen.params, second.gen.params)
@@ -379,16 +358,13 @@ def test_patch_logits_train():
     disc = PatchDisc()
     start = tiny.dense_state(GEN, disc, GEN_TX, DISC_TX)
     penalty = penalties.weighted(penalties.r1_r2, 0.1)
-    step = steps.simultaneous_step(
-        GEN, disc, GEN_TX, DISC_TX, ADVERSARIAL["relativistic_average"], penalty=penalty, **GAME
-    )
-    after, metrics = _run(step, start)
+    game = _game(disc, "relativistic_average", penalty=penalty)
+    after, metrics = _run(steps.simultaneous_step(game, GEN_TX, DISC_TX), start)
     assert all(value.shape == () and np.isfinite(value) for value in metrics.values())
     assert not tiny.equal(after.disc.params, start.disc.params)
 
 
 def test_diversity_is_that_of_fakes_in_terms_of_the_data():
     real = jax.random.normal(jax.random.key(0), (64, 4, 4, 1))
-    batch = {"image": real}
-    assert float(adversarial.diversity(jnp.ones_like(real), batch)) == 0.0
-    np.testing.assert_allclose(adversarial.diversity(3.0 + 0.5 * real, batch), 0.5, rtol=1e-5)
+    assert float(game.diversity(jnp.ones_like(real), real)) == 0.0
+    np.testing.assert_allclose(game.diversity(3.0 + 0.5 * real, real), 0.5, rtol=1e-5)

@@ -93,8 +93,8 @@ def test_every_1_is_always():
     assert float(now.extra["total"]) == 1.0
 
 
-def test_on_batch_prepares_what_the_step_sees():
-    step = steps.on_batch(lambda batch: {"x": batch["raw"] * 10.0}, add(1.0))
+def test_map_batch_prepares_what_the_step_sees():
+    step = steps.map_batch(lambda batch: {"x": batch["raw"] * 10.0}, add(1.0))
     now, _ = run(step, _state(total=jnp.float32(0.0)), {"raw": jnp.float32(2.0)})
     assert float(now.extra["total"]) == 20.0
 
@@ -160,21 +160,21 @@ def test_a_share_that_is_not_finite_is_not_averaged_away():
         fine = jnp.isfinite(batch["x"]).all()
         return now, {"gen/finite": fine, "x": batch["x"].mean()}
 
-    _, metrics = run(steps.over_shares(told, 2), _state(), {"x": jnp.array([1.0, 3.0, 5.0, 7.0])})
+    _, metrics = run(steps.microbatches(told, 2), _state(), {"x": jnp.array([1.0, 3.0, 5.0, 7.0])})
     assert metrics["gen/finite"].dtype == bool and bool(metrics["gen/finite"])
     assert float(metrics["x"]) == 4.0
-    _, metrics = run(steps.over_shares(told, 2), _state(), {"x": jnp.array([1, 3, np.inf, 7])})
+    _, metrics = run(steps.microbatches(told, 2), _state(), {"x": jnp.array([1, 3, np.inf, 7])})
     assert not bool(metrics["gen/finite"])
 
 
 def test_shares_that_do_not_come_out_even_are_refused():
     with pytest.raises(UserError, match="a batch of 4 .* into 3 shares; use a multiple of 3"):
-        run(steps.over_shares(add(1.0), 3), _state(total=jnp.zeros(())), {"x": jnp.ones(4)})
+        run(steps.microbatches(add(1.0), 3), _state(total=jnp.zeros(())), {"x": jnp.ones(4)})
     with pytest.raises(UserError, match="into 0 shares; use 1 or more"):
-        steps.over_shares(add(1.0), 0)
+        steps.microbatches(add(1.0), 0)
 
 
-def test_fused_steps_are_single_ones_on_the_batches_side_by_side():
+def test_steps_in_one_launch_are_single_ones_on_the_batches_side_by_side():
     def walk(key, now, batch):
         total = now.extra["total"] * 2.0 + batch["x"].sum() + jax.random.uniform(key)
         total = total + batch["data"]["y"][0]
@@ -188,7 +188,7 @@ def test_fused_steps_are_single_ones_on_the_batches_side_by_side():
         batch = {"x": x[:, number], "loss": loss[:, number], "data": data}
         now, metrics = run(step, now, batch)
         seen.append(float(metrics["total"]))
-    launch = steps.fused(step, 3)
+    launch = steps.multi_step(step, 3)
     after, metrics = run(
         launch, _state(total=jnp.float32(1.0)), {"x": x, "loss": loss, "data": data}
     )

@@ -55,20 +55,16 @@ def _path(step, *, num=400, tx=SGD):
 
 
 def _game(loss="wasserstein", **options):
-    return (ADVERSARIAL[loss],), {"latent_dim": 1, **options}
+    return steps.Game(
+        gen=steps.from_latents(GEN, 1),
+        disc=steps.judged(DISC, "image"),
+        loss=ADVERSARIAL[loss] if isinstance(loss, str) else loss,
+        **options,
+    )
 
 
 def _simultaneous(loss="wasserstein", tx=SGD, **options):
-    loss, game = _game(loss, **options)
-    return steps.simultaneous_step(GEN, DISC, tx, tx, *loss, **game)
-
-
-def _players(loss="wasserstein", **options):
-    loss, game = _game(loss)
-    return (
-        steps.disc_step(GEN, DISC, SGD, *loss, **game, **options),
-        steps.gen_step(GEN, DISC, SGD, *loss, **game),
-    )
+    return steps.simultaneous_step(_game(loss, **options), tx, tx)
 
 
 def _powers(matrix, num=400):
@@ -91,11 +87,9 @@ TURN = np.array([[0.0, 1.0], [-1.0, 0.0]])
 
 def _step_by_matrix():
     """name -> (step, matrix, what the spectrum says)."""
-    disc, gen = _players()
+    disc, gen = steps.disc_step(_game(), SGD), steps.gen_step(_game(), SGD)
     gamma, eta = 0.5, 3
-    unrolled = steps.unrolled_gen_step(
-        GEN, DISC, SGD, SGD, ADVERSARIAL["wasserstein"], unroll=eta, latent_dim=1
-    )
+    unrolled = steps.unrolled_gen_step(_game(), SGD, SGD, unroll=eta)
     lazily = steps.scheduled(lambda step: _simultaneous(penalty=steps.lazy(_r1(gamma), 1, step)))
     damped = np.array([[1.0, H], [-H, 1.0 - H * gamma]])
     # G's gradient of -(psi - k h theta) theta is -(psi - 2 k h theta).
@@ -104,7 +98,7 @@ def _step_by_matrix():
         "simultaneous": (_simultaneous(), PLAIN, "diverges"),
         "alternating": (steps.chain(disc, gen), DISC_FIRST, "cycles"),
         "alternating, shared fakes": (
-            steps.alternating_step(GEN, DISC, SGD, SGD, ADVERSARIAL["wasserstein"], latent_dim=1),
+            steps.alternating_step(_game(), SGD, SGD),
             DISC_FIRST,
             "cycles",
         ),
@@ -114,12 +108,12 @@ def _step_by_matrix():
             "cycles",
         ),
         "four critic steps on shares": (
-            steps.chain(steps.over_shares(disc, 4), gen),
+            steps.chain(steps.microbatches(disc, 4), gen),
             np.array([[1.0, H], [0.0, 1.0]]) @ np.array([[1.0, 0.0], [-4 * H, 1.0]]),
             "cycles",
         ),
         "extragradient": (
-            steps.extragradient(_simultaneous()),
+            steps.extragradient_step(_game(), SGD, SGD),
             np.eye(2) + H * TURN @ (np.eye(2) + H * TURN),
             "converges",
         ),
@@ -148,7 +142,7 @@ def test_a_step_is_its_matrix_and_goes_where_its_spectrum_says(name):
 
 
 def test_extragradient_shrinks_by_its_closed_form():
-    size = np.linalg.norm(_path(steps.extragradient(_simultaneous())), axis=1)
+    size = np.linalg.norm(_path(steps.extragradient_step(_game(), SGD, SGD)), axis=1)
     np.testing.assert_allclose(size[1:] / size[:-1], np.sqrt(1 - H**2 + H**4), rtol=1e-5)
 
 
@@ -207,8 +201,7 @@ def test_instance_noise_makes_the_cross_entropy_game_converge():
 def test_label_smoothing_does_not_make_it_converge():
     # Smoothed labels scale the field that turns; nothing damps it.
     loss = steps.label_smoothing(ADVERSARIAL["nonsaturating"], 0.1)
-    step = steps.simultaneous_step(GEN, DISC, SGD, SGD, loss, latent_dim=1)
-    assert np.linalg.norm(_path(step, num=2000)[-500:], axis=1).min() > 0.3
+    assert np.linalg.norm(_path(_simultaneous(loss), num=2000)[-500:], axis=1).min() > 0.3
 
 
 def test_lazy_r1_is_its_two_matrices_in_turn_and_converges_as_r1_does():

@@ -7,7 +7,6 @@ import optax
 import pytest
 
 from jaxgan import parallel, state, steps
-from jaxgan.losses import ADVERSARIAL
 from tests.helpers import tiny
 
 KEY = jax.random.key(3)
@@ -70,7 +69,7 @@ def test_patience_ends_with_a_good_state():
 
 
 def test_skipping_works_in_one_launch_of_several_steps():
-    launch = jax.jit(steps.fused(steps.skip_nonfinite(STEP), 4))
+    launch = jax.jit(steps.multi_step(steps.skip_nonfinite(STEP), 4))
     start = _state().replace(extra={**_state().extra, "total": jnp.zeros(1)})
     now, metrics = launch(KEY, start, {"x": jnp.array([[1.0, np.nan, 2.0, 3.0]])})
     assert float(now.extra["total"][0]) == 6.0 and int(now.step) == 4
@@ -102,10 +101,8 @@ def _equal_everywhere(tree):
 def test_nan_on_one_device_of_eight_is_the_decision_of_all():
     gen, disc = tiny.DenseGen(batch_norm=False), tiny.DenseDisc(batch_norm=False)
     tx, axis_name = optax.adam(0.1), parallel.AXIS
-    step = steps.simultaneous_step(
-        gen, disc, tx, tx, ADVERSARIAL["nonsaturating"], latent_dim=4, axis_name=axis_name
-    )
-    step = steps.train_step(step, steps.ema_step(0.9))
+    game = tiny.make_game(gen, disc, "nonsaturating", axis_name=axis_name)
+    step = steps.train_step(steps.simultaneous_step(game, tx, tx), steps.ema_step(0.9))
     guarded = parallel.pmap_step(steps.skip_nonfinite(steps.after_rollback(step)))
     now = steps.init_guard(tiny.dense_state(gen, disc, tx, tx))
     for number, bad in enumerate([0, None, 5]):

@@ -98,10 +98,11 @@ def test_a_penalty_of_a_name_is_weighted_and_lazy_where_asked_for():
 
 def test_numbers_follow_a_schedule_inside_the_compiled_step():
     gen, disc, tx = tiny.DenseGen(), tiny.DenseDisc(batch_norm=False), optax.sgd(0.1)
-    make = lambda gamma: steps.disc_step(  # noqa: E731
-        gen, disc, tx, ADVERSARIAL["hinge"], latent_dim=tiny.LATENT_DIM,
-        penalty=penalties.weighted(penalties.r1, gamma),
-    )  # fmt: skip
+
+    def make(gamma):
+        penalty = penalties.weighted(penalties.r1, gamma)
+        return steps.disc_step(tiny.make_game(gen, disc, "hinge", penalty=penalty), tx)
+
     start = tiny.dense_state(gen, disc, tx, tx).replace(step=jnp.int32(3))
     batch = tiny.batch(side=4)
     ours, _ = jax.jit(steps.scheduled(lambda step: make(0.5 * step)))(KEY, start, batch)
@@ -137,11 +138,9 @@ def test_packed_discriminators_stand_in_every_step(update):
         state.init_player(gen.init(gen_key, jnp.zeros((1, 4)), train=False), tx),
         state.init_player(disc.init(disc_key, jnp.zeros((4, 4, 4, 1)), train=False), tx),
     )
-    step = tiny.UPDATES[update](
-        gen, disc, tx, tx, ADVERSARIAL["relativistic"], latent_dim=4,
-        penalty=penalties.weighted(penalties.r1_r2, 0.1),
-    )  # fmt: skip
-    after, metrics = jax.jit(step)(KEY, start, tiny.batch(side=4))
+    penalty = penalties.weighted(penalties.r1_r2, 0.1)
+    game = tiny.make_game(gen, disc, "relativistic", penalty=penalty)
+    after, metrics = jax.jit(tiny.UPDATES[update](game, tx, tx))(KEY, start, tiny.batch(side=4))
     assert all(np.isfinite(value) for value in metrics.values())
     assert not tiny.equal(after.disc.params, start.disc.params)
     with pytest.raises(UserError, match="unconditional"):
