@@ -4,6 +4,7 @@ import hashlib
 import math
 import os
 import pathlib
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +21,9 @@ MAX_CLASSES = 2**20
 # The key of each array in a file, most specific first ("x_train" is what Keras writes).
 IMAGE_KEYS = {"train": ("image", "images", "x_train", "x"), "test": ("test_image", "x_test")}
 LABEL_KEYS = {"train": ("label", "labels", "y_train", "y"), "test": ("test_label", "y_test")}
+
+
+CLASS_NAMES = "class_names"
 
 
 class MissingSplit(UserError):
@@ -137,7 +141,8 @@ def load_npz(path: str | pathlib.Path, *, split: str = "train") -> ArraySource:
     """Reads a dataset from one `.npz` file, without pickle.
 
     The images may be uint8, other integers in 0..255, or floats in [0, 1] or [-1, 1]. An array
-    `num_classes` gives the number of classes; without it that is the largest label plus one.
+    `num_classes` gives the number of classes and one of texts, `class_names`, their names; without
+    either the number is the largest label plus one.
 
     Args:
       path: the file; see `IMAGE_KEYS` and `LABEL_KEYS` for the names of its arrays.
@@ -164,8 +169,27 @@ def load_npz(path: str | pathlib.Path, *, split: str = "train") -> ArraySource:
     if label_key is None:
         return ArraySource(images, name=str(path))
     label = arrays[label_key]
-    num_classes = _count_classes(arrays.get("num_classes"), label, path)
-    return ArraySource({**images, "label": label}, name=str(path), num_classes=num_classes)
+    class_names = _class_names(arrays.get(CLASS_NAMES), path)
+    stated = arrays.get("num_classes", np.array(len(class_names)) if class_names else None)
+    return ArraySource(
+        {**images, "label": label},
+        name=str(path),
+        num_classes=_count_classes(stated, label, path),
+        class_names=class_names,
+    )
+
+
+def _class_names(stated: np.ndarray | None, path: pathlib.Path) -> tuple[str, ...]:
+    if stated is None:
+        return ()
+    if stated.ndim != 1 or stated.dtype.kind != "U" or not 0 < stated.size <= MAX_CLASSES:
+        raise UserError(
+            f"{path}: {CLASS_NAMES} is {stated.dtype} {list(stated.shape)}; need one text a class"
+        )
+    native = stated.astype(stated.dtype.newbyteorder("="))
+    if native.view(np.uint32).max() > sys.maxunicode:
+        raise UserError(f"{path}: {CLASS_NAMES} holds no text, or is damaged")
+    return tuple(types.one_line(text, limit=80) for text in native.tolist())
 
 
 def _count_classes(stated: np.ndarray | None, label: np.ndarray, path: pathlib.Path) -> int:
@@ -249,7 +273,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path) -> np.nd
             shape, fortran, dtype = np.lib.format.read_array_header_2_0(member)
         else:
             raise UserError(f"{path}: {name} has the unknown npy version {version}")
-        if dtype.kind not in "biuf":
+        if dtype.kind not in ("biufU" if name == f"{CLASS_NAMES}.npy" else "biuf"):
             raise UserError(
                 f"{path}: {name} holds {dtype} values; only plain numbers are read"
                 " (pickled objects never)"

@@ -28,4 +28,5 @@ def load(*, split: str = "train") -> arrays.ArraySource:
         {"image": pixels.conform(image, image_size=28), "label": label[part].astype(np.int32)},
         name="digits",
         num_classes=10,
+        class_names=tuple("0123456789"),
     )

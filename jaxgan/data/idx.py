@@ -1,6 +1,7 @@
-"""The MNIST family from its own idx files, gzipped or not: 60,000 images in half a second."""
+"""The MNIST family from its own idx files, gzipped or not."""
 
 import gzip
+import hashlib
 import math
 import os
 import pathlib
@@ -15,6 +16,24 @@ from jaxgan.types import UserError
 MAX_BYTES = 4 * 2**30
 PREFIXES = {"train": "train", "test": "t10k"}
 PARTS = {"image": "images-idx3-ubyte", "label": "labels-idx1-ubyte"}
+CLASS_NAMES = {
+    "mnist": tuple("0123456789"),
+    "fashion_mnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+    "kmnist": ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+}
+# The files of these sets have the same names and sizes, so one is easily taken for another. sha256
+# of the labels of the training and test split; of KMNIST, of the file as TFDS registers it.
+LABEL_DIGESTS = {
+    "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13": "mnist",
+    "ddeff807876a9661a1110d45c266c86239a3a1b7d37da0c3716a7a683c852ff5": "mnist",
+    "657fbd221bfc9f4198cc14b5619cc33ec57c58dd0e47af4d99d6650759e869a7": "fashion_mnist",
+    "3d0e6c6ea990b53b6f8f500a41cac93881d981b315f84578b7d915342ade01e9": "fashion_mnist",
+    "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17": "kmnist",
+    "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c": "kmnist",
+}
 
 
 def find(data_dir: str | pathlib.Path, name: str) -> pathlib.Path | None:
@@ -50,7 +69,8 @@ def load(
       The source.
 
     Raises:
-      UserError: a file is missing or damaged, or images and labels do not belong together.
+      UserError: a file is missing or damaged, images and labels do not belong together, or they
+        are those of another well-known set than `name`.
     """
     paths = {}
     for key, part in PARTS.items():
@@ -66,10 +86,26 @@ def load(
             f"{paths['image']} holds {len(image)} images but {paths['label'].name} {len(label)}"
             " labels"
         )
+    _check_set(label, paths["label"], name)
     label = arrays.checked_labels(label, num_classes, str(paths["label"]))
+    class_names = CLASS_NAMES.get(name, ())
     return arrays.ArraySource(
-        {"image": image[..., None], "label": label}, name=name, num_classes=num_classes
+        {"image": image[..., None], "label": label},
+        name=name,
+        num_classes=num_classes,
+        class_names=class_names if len(class_names) == num_classes else (),
     )
+
+
+def _check_set(label: np.ndarray, path: pathlib.Path, name: str) -> None:
+    """Refuses one well-known set that lies where another is asked for; others may be anything."""
+    digests = [hashlib.sha256(content).hexdigest() for content in (label.data, path.read_bytes())]
+    found = next((LABEL_DIGESTS[digest] for digest in digests if digest in LABEL_DIGESTS), name)
+    if name in CLASS_NAMES and found != name:
+        raise UserError(
+            f"{path}: holds the labels of {found}, not of {name}; use --dataset={found}, or give"
+            f" the folder of {name} as --data_dir"
+        )
 
 
 def read_idx(path: str | pathlib.Path, *, ndim: int) -> np.ndarray:

@@ -91,7 +91,12 @@ def conform(source: Source, *, image_size: int = 0, channels: int = 0) -> Source
     if image is source.arrays["image"]:
         return source
     changed = {**source.arrays, "image": image}
-    return arrays.ArraySource(changed, name=source.name, num_classes=source.num_classes)
+    return arrays.ArraySource(
+        changed,
+        name=source.name,
+        num_classes=source.num_classes,
+        class_names=source.class_names,
+    )
 
 
 def _digits(*, data_dir: str, split: str, image_size: int, channels: int) -> Source:

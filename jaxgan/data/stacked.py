@@ -10,7 +10,7 @@ NUM_EXAMPLES = 128_000
 def stack(
     digits: arrays.ArraySource, *, num_examples: int = NUM_EXAMPLES, seed: int = 0
 ) -> arrays.ArraySource:
-    """Draws three digits for every image, independently and once for ever.
+    """Draws three digits for every image, independently and once.
 
     See "PacGAN: The power of two samples in generative adversarial networks" by Lin et al.
     (https://arxiv.org/abs/1712.04086), section 4.2, which trains on 128,000 such images.
@@ -41,4 +41,6 @@ def join(first: arrays.ArraySource, second: arrays.ArraySource) -> arrays.ArrayS
       One source with the examples of both.
     """
     both = {key: np.concatenate([x, second.arrays[key]]) for key, x in first.arrays.items()}
-    return arrays.ArraySource(both, name=first.name, num_classes=first.num_classes)
+    return arrays.ArraySource(
+        both, name=first.name, num_classes=first.num_classes, class_names=first.class_names
+    )

@@ -39,6 +39,8 @@ PROBE_URL = "https://storage.googleapis.com/"
 PROBE_SECONDS = 3.0
 # A set that takes less than this, decoded, is read into memory once.
 MEMORY_BYTES = 2**29
+# The labels of a set stored in more than this are not counted: whole records must be read for them.
+LABEL_BYTES = 2**30
 
 
 def load(
@@ -57,7 +59,8 @@ def load(
       The source.
 
     Raises:
-      UserError: unknown name or split, no images, no network, damaged files.
+      MissingSplit: no such split.
+      UserError: unknown name, no images, no network, damaged files.
     """
     folder = prepared(name, os.path.expanduser(data_dir) if data_dir else None)
     source = TfdsSource(folder, split, image_size=image_size, channels=channels)
@@ -79,13 +82,14 @@ class TfdsSource:
           channels: 1 or 3; 0 for what the dataset has.
 
         Raises:
-          UserError: no such split, no images, or images of several sizes and no `image_size`.
+          MissingSplit: no such split.
+          UserError: no images, or images of several sizes and no `image_size`.
         """
         self._folder, self._split = folder, split
         info = _as_user_error(folder, lambda: _read_only_builder(folder).info)
         self.name = info.full_name
         if split not in info.splits:
-            raise UserError(
+            raise arrays.MissingSplit(
                 f'{self.name}: has no split "{split}", only {", ".join(sorted(info.splits))}'
             )
         if "image" not in info.features:
@@ -100,16 +104,36 @@ class TfdsSource:
             raise UserError(f"{self.name}: images differ in size; set image_size")
         label = info.features["label"] if "label" in info.features else None
         self.num_classes = getattr(label, "num_classes", None) or 0
+        names = idx.CLASS_NAMES.get(info.name) or getattr(label, "names", None) or ()
+        self.class_names = tuple(names) if len(names) == self.num_classes else ()
         self.image_shape = (image_size or height, image_size or width, channels or depth or 3)
         self._form = {"image_size": image_size, "channels": self.image_shape[-1]}
         part = info.splits[split]
         content = (self.name, split, part.num_examples, part.num_bytes, list(part.shard_lengths))
         self.fingerprint = hashlib.blake2b(repr(content).encode(), digest_size=8).hexdigest()
-        self._length = part.num_examples
+        self._length, self._num_bytes = part.num_examples, part.num_bytes
 
     @functools.cached_property
     def _records(self) -> Any:
         return _read_only_builder(self._folder).as_data_source(self._split)
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray | None:
+        """The label of every example, int32 [N]; None without labels, or if long to read."""
+        if not self.num_classes or self._num_bytes > LABEL_BYTES:
+            return None
+        return _as_user_error(self.name, self._read_labels)
+
+    def _read_labels(self) -> np.ndarray:
+        import tensorflow_datasets as tfds
+
+        undecoded = {"image": tfds.decode.SkipDecoding()}
+        records = _read_only_builder(self._folder).as_data_source(self._split, decoders=undecoded)
+        found = []
+        for start in range(0, len(self), 1000):
+            numbers = list(range(start, min(start + 1000, len(self))))
+            found += [record["label"] for record in records.__getitems__(numbers)]
+        return np.array(found, np.int32)
 
     def __getstate__(self):
         # A worker process opens the files anew.
@@ -142,7 +166,9 @@ class TfdsSource:
           UserError: a record cannot be read.
         """
         found = self[np.arange(len(self))]
-        return arrays.ArraySource(found, name=self.name, num_classes=self.num_classes)
+        return arrays.ArraySource(
+            found, name=self.name, num_classes=self.num_classes, class_names=self.class_names
+        )
 
 
 @contextlib.contextmanager

@@ -77,6 +77,15 @@ def test_stated_number_of_classes_wins(tmp_path):
     assert arrays.load_npz(path).num_classes == 7
 
 
+@pytest.mark.parametrize("dtype", ["<U9", ">U9"])
+def test_class_names_of_an_npz_are_kept_and_tell_how_many_classes(tmp_path, dtype):
+    names = np.array(["cat", "dog", "o\nwl", "never"], dtype)
+    source = arrays.load_npz(write(tmp_path / "a.npz", image=IMAGE, label=LABEL, class_names=names))
+    assert source.num_classes == 4 and source.class_names == ("cat", "dog", "o wl", "never")
+    plain = arrays.load_npz(write(tmp_path / "b.npz", image=IMAGE, label=LABEL))
+    assert plain.class_names == () and plain.fingerprint == source.fingerprint
+
+
 def test_npz_without_labels_has_no_classes(tmp_path):
     source = arrays.load_npz(write(tmp_path / "a.npz", images=IMAGE))
     assert source.num_classes == 0 and set(source[0]) == {"image"}
@@ -96,6 +105,21 @@ def test_npz_without_labels_has_no_classes(tmp_path):
         ({"image": IMAGE, "label": LABEL, "num_classes": 2}, "label 2 of example 2 is outside"),
         ({"image": IMAGE, "label": LABEL, "num_classes": 0}, "one positive integer"),
         ({"image": np.moveaxis(IMAGE, -1, 1)}, "C of 1 or 3"),
+        ({"image": IMAGE, "label": LABEL, "class_names": np.arange(3)}, r"class_names is int64"),
+        ({"image": IMAGE, "label": LABEL, "class_names": np.array("a")}, r"need one text a class"),
+        ({"image": IMAGE, "label": LABEL, "class_names": np.array(["a"])}, "label 1 of example 1"),
+        (
+            {"image": IMAGE, "label": LABEL, "class_names": np.array(["a"]), "num_classes": 3},
+            "1 class names for 3 classes",
+        ),
+        (
+            {
+                "image": IMAGE,
+                "label": LABEL,
+                "class_names": np.full(3, 2**31, np.uint32).view("<U1"),
+            },
+            "holds no text, or is damaged",
+        ),
     ],
 )
 def test_npz_of_wrong_content_is_refused_by_name(tmp_path, members, words):

@@ -14,7 +14,7 @@ def test_every_class_is_in_both_splits():
     for split in ("train", "test"):
         source = digits.load(split=split)
         assert np.bincount(source.arrays["label"], minlength=10).min() > 20
-        assert source.num_classes == 10
+        assert source.num_classes == 10 and source.class_names == tuple("0123456789")
 
 
 def test_images_are_as_mnist_has_them():

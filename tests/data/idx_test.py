@@ -1,4 +1,5 @@
 import gzip
+import hashlib
 import struct
 import tempfile
 
@@ -147,6 +148,51 @@ def test_nothing_but_a_user_error_comes_out_of_any_bytes(start, rest, cut, pack)
             assert "\n" not in str(error)
         else:
             assert encode(found) == (content if pack or start == RAW else gzip.decompress(content))
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """Takes the labels of these tests, and one packed file of others, for those of two sets."""
+    packed = gzipped(encode(LABEL[::-1]))
+    digests = {LABEL.tobytes(): "mnist", packed: "kmnist"}
+    found = {hashlib.sha256(content).hexdigest(): name for content, name in digests.items()}
+    monkeypatch.setattr(idx, "LABEL_DIGESTS", found)
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_files_of_one_set_are_not_loaded_as_another(tmp_path, known, pack):
+    write(tmp_path, pack=pack)
+    assert len(idx.load(tmp_path, name="mnist")) == 5
+    with pytest.raises(UserError, match="holds the labels of mnist, not of fashion_mnist; use"):
+        idx.load(tmp_path, name="fashion_mnist")
+
+
+def test_a_set_known_by_its_packed_file_is_not_loaded_as_another(tmp_path, known):
+    write(tmp_path, label=LABEL[::-1])
+    with pytest.raises(UserError, match="labels of kmnist, not of mnist; use --dataset=kmnist"):
+        idx.load(tmp_path, name="mnist")
+    assert len(idx.load(tmp_path, name="kmnist")) == 5
+
+
+def test_files_of_ones_own_may_have_any_name(tmp_path, known):
+    write(tmp_path / "a", label=(LABEL + 1) % 10)
+    write(tmp_path / "b")
+    assert len(idx.load(tmp_path / "a", name="fashion_mnist")) == 5
+    assert len(idx.load(tmp_path / "b", name="mine")) == 5
+
+
+def test_classes_have_the_names_of_the_set(tmp_path):
+    write(tmp_path)
+    assert idx.load(tmp_path, name="fashion_mnist").class_names[9] == "Ankle boot"
+    assert idx.load(tmp_path, name="fashion_mnist", num_classes=12).class_names == ()
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_real_mnist_and_fashion_mnist_are_told_apart(real_data, split):
+    with pytest.raises(UserError, match="holds the labels of mnist, not of fashion_mnist"):
+        idx.load(real_data / "mnist", name="fashion_mnist", split=split)
+    with pytest.raises(UserError, match="holds the labels of fashion_mnist, not of mnist"):
+        idx.load(real_data / "fashion_mnist", name="mnist", split=split)
 
 
 def test_real_mnist_has_its_known_counts(real_data):

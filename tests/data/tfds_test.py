@@ -87,6 +87,12 @@ def test_files_put_there_by_hand_are_prepared_without_network(manual):
     check(data.load("mnist", data_dir=str(manual), split="test"), "test")
 
 
+def test_the_mnist_family_has_the_names_of_its_classes(manual):
+    from jaxgan.data import idx
+
+    assert data.load("mnist", data_dir=str(manual)).class_names == idx.CLASS_NAMES["mnist"]
+
+
 def test_prepared_set_is_used_again_without_its_files(manual):
     first = data.load("mnist", data_dir=str(manual))
     shutil.rmtree(manual / "downloads")
@@ -237,6 +243,8 @@ def test_streamed_and_kept_set_give_the_same(manual, monkeypatch):
             np.testing.assert_array_equal(ours["label"], other["label"])
     for iterator in batches:
         iterator.close()
+    np.testing.assert_array_equal(streamed.labels, kept.labels)
+    assert streamed.class_names == kept.class_names
     assert streamed[3]["image"].shape == (10, 10, 3) and streamed[3]["label"].shape == ()
 
 
@@ -279,6 +287,21 @@ def test_images_of_several_sizes_need_a_size(tmp_path):
     source = tfds.TfdsSource(folder, "train", image_size=6).in_memory()
     assert source.arrays["image"].shape == (2, 6, 6, 3) and source.num_classes == 0
     np.testing.assert_array_equal(source.arrays["image"][:, 3, 3], [[9, 8, 7]] * 2)
+
+
+def test_labels_are_read_without_decoding_images_and_classes_have_names(tmp_path, monkeypatch):
+    features = tensorflow_datasets.features
+    both = {
+        "image": features.Image(shape=(5, 9, 3)),
+        "label": features.ClassLabel(names=["a", "b"]),
+    }
+    folder = build(tmp_path, both, [{"image": png(9, 5), "label": i % 2} for i in range(5)])
+    source = tfds.TfdsSource(folder, "train")
+    monkeypatch.setattr(features.Image, "decode_example_np", lambda *args: pytest.fail("decoded"))
+    np.testing.assert_array_equal(np.bincount(source.labels), [3, 2])
+    assert source.class_names == ("a", "b")
+    monkeypatch.setattr(tfds, "LABEL_BYTES", 1)
+    assert tfds.TfdsSource(folder, "train").labels is None
 
 
 def test_set_without_split_or_images_is_refused(tmp_path):

@@ -63,6 +63,7 @@ ANY_ARRAY = st_numpy.arrays(
         st_numpy.floating_dtypes(),
         st_numpy.complex_number_dtypes(),
         st_numpy.byte_string_dtypes(),
+        st_numpy.unicode_string_dtypes(),
         st_numpy.datetime64_dtypes(),
     ),
     st_numpy.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4),
@@ -72,7 +73,8 @@ ANY_ARRAY = st_numpy.arrays(
 @settings(max_examples=100, deadline=None)
 @given(
     members=st.dictionaries(
-        st.sampled_from(["image", "label", "num_classes", "x_train", "test_image"]), ANY_ARRAY
+        st.sampled_from(["image", "label", "num_classes", "class_names", "x_train", "test_image"]),
+        ANY_ARRAY,
     )
 )
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")

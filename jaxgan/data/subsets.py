@@ -1,0 +1,122 @@
+"""Random choices of examples: some for a score, or a share held out for testing."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from jaxgan.data import arrays
+from jaxgan.types import UserError
+
+SHARE = 0.1
+# A share of a small set would be too few to measure anything with.
+LEAST = 100
+
+
+def choose(source: Any, num: int, *, seed: int = 0) -> np.ndarray:
+    """Chooses examples at random, so that data sorted by class are not seen one class at a time.
+
+    Args:
+      source: anything with a length.
+      num: how many, at most.
+      seed: of the choice, 0 or more. With one seed a smaller choice is part of every larger one.
+
+    Returns:
+      int64 [num or fewer], distinct and ascending: `source[choose(source, 64)]` is a batch.
+
+    Raises:
+      UserError: a negative number.
+    """
+    if num < 0:
+        raise UserError(f"num {num} must be 0 or more")
+    return np.sort(np.random.default_rng(seed).permutation(len(source))[:num])
+
+
+def hold_out(source: Any, *, share: float = SHARE, seed: int = 0) -> tuple[Any, Any]:
+    """Splits a source at random into examples to train on and examples to test with.
+
+    A set in memory stays in memory; any other is still read only when asked for.
+
+    Args:
+      source: any source (see `jaxgan.data`).
+      share: of the examples held out, in (0, 1). At least 100 are, or half of them all where that
+        is fewer.
+      seed: of the choice, 0 or more. The same source, share and seed give the same split.
+
+    Returns:
+      The rest and the held-out examples: disjoint, together the source.
+
+    Raises:
+      UserError: an impossible share, or fewer than two examples.
+    """
+    if not 0 < share < 1:
+        raise UserError(f"share {share:g} is not possible; it must be between 0 and 1")
+    if len(source) < 2:
+        raise UserError(f"{source.name}: {len(source)} example is too few to hold some out")
+    num = max(round(share * len(source)), min(LEAST, len(source) // 2))
+    num = min(num, len(source) - 1)
+    held_out = choose(source, num, seed=seed)
+    rest = np.setdiff1d(np.arange(len(source)), held_out)
+    return subset(source, rest, "without held-out"), subset(source, held_out, "held-out")
+
+
+def subset(source: Any, indices: np.ndarray, what: str) -> Any:
+    """Makes a source of some of another's examples.
+
+    Args:
+      source: any source.
+      indices: int [N], which examples, in which order.
+      what: they are called in messages.
+
+    Returns:
+      A source in memory if `source` is, else a `Subset`.
+    """
+    if not isinstance(source, arrays.ArraySource):
+        return Subset(source, indices, what)
+    return arrays.ArraySource(
+        source[indices],
+        name=f"{source.name} ({what})",
+        num_classes=source.num_classes,
+        class_names=source.class_names,
+    )
+
+
+class Subset:
+    """Some examples of a source, each read when it is asked for."""
+
+    def __init__(self, source: Any, indices: np.ndarray, what: str):
+        """Reads nothing.
+
+        Args:
+          source: any source.
+          indices: int [N], which examples, in which order.
+          what: they are called in messages.
+        """
+        self.source, self.indices = source, np.asarray(indices)
+        self.name = f"{source.name} ({what})"
+        self.num_classes = source.num_classes
+        self.class_names = getattr(source, "class_names", ())
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of every image."""
+        return self.source.image_shape
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The label of every example, int32 [N]; None where the source has none at hand."""
+        labels = getattr(self.source, "labels", None)
+        return None if labels is None else labels[self.indices]
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the source's fingerprint and the choice."""
+        digest = hashlib.blake2b(self.source.fingerprint.encode(), digest_size=8)
+        digest.update(self.indices.astype("<i8").tobytes())
+        return digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index) -> dict[str, np.ndarray]:
+        return self.source[self.indices[index]]
