@@ -5,7 +5,7 @@ from collections.abc import Callable
 from jaxgan import penalties
 from jaxgan.augment import ada
 from jaxgan.state import GANState, StepFn
-from jaxgan.types import Augment, Batch, Key, Metrics, Penalty
+from jaxgan.types import Array, Augment, Batch, Critic, Key, Metrics, Penalty
 
 ADA, LECAM = "ada", "lecam"  # their places in `state.extra`
 
@@ -67,7 +67,11 @@ def with_lecam(make: Callable[[Penalty], StepFn], *, weight: float, decay: float
 
     def step(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         anchors = state.extra[LECAM]
-        penalty = penalties.weighted(penalties.lecam(anchors), weight)
+
+        def penalty(key: Key, critic: Critic, real: Array, fake: Array) -> Array:
+            del key
+            return weight * penalties.lecam(critic(real), critic(fake), anchors)
+
         state, metrics = make(penalty)(key, state, batch)
         anchors = penalties.update_anchors(
             anchors, metrics["disc/real"], metrics["disc/fake"], decay=decay
