@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxgan import sample
+from jaxgan import latents, sample
 from jaxgan.types import UserError
 from tests.helpers import tiny
 
@@ -43,16 +43,41 @@ def test_test_time_statistics_are_used():
 
 
 def test_truncation_limits_and_0_does_not():
-    assert np.abs(sample.draw(KEY, 100, 8, truncation=0.5)).max() <= 0.5
-    assert np.abs(sample.draw(KEY, 100, 8)).max() > 2
-    np.testing.assert_array_equal(sample.draw(KEY, 4, 8), sample.draw(KEY, 4, 8))
+    draw = sample.Sampler(Echo(), 8).draw
+    assert np.abs(draw(KEY, 100, truncation=0.5)).max() <= 0.5
+    assert np.abs(draw(KEY, 100)).max() > 2
+    np.testing.assert_array_equal(draw(KEY, 4), draw(KEY, 4))
     with pytest.raises(UserError, match="truncation -1 is negative"):
-        sample.draw(KEY, 4, 8, truncation=-1)
+        draw(KEY, 4, truncation=-1)
+    with pytest.raises(UserError, match="needs normal latents; these are uniform"):
+        sample.Sampler(Echo(), 8, prior=latents.uniform).draw(KEY, 4, truncation=1)
 
 
 def test_interpolations_are_rows_that_bend_and_differ():
-    z = np.asarray(sample.interpolations(KEY, 3, 5, 64)).reshape(3, 5, 64)
+    z = np.asarray(sample.Sampler(Echo(), 64).interpolations(KEY, 3, 5)).reshape(3, 5, 64)
     assert len(np.unique(z[:, [0, -1]].reshape(6, 64), axis=0)) == 6
     jumps = np.linalg.norm(np.diff(z, axis=1), axis=-1)
     assert (jumps < 0.5 * np.linalg.norm(z[:, 0] - z[:, -1], axis=-1)[:, None]).all()
     assert np.linalg.norm(z, axis=-1).min() > 5.5  # on the line it would pass near 5
+
+
+def test_samples_come_from_the_prior_of_training_with_the_labels_of_the_data():
+    sampler = sample.Sampler(Echo(), 2, prior=latents.uniform, label_counts=(1, 0, 3))
+    entries = sampler({}, KEY, 8)
+    np.testing.assert_array_equal(np.bincount(entries["label"]), [2, 0, 6])
+    z = np.asarray(latents.uniform(KEY, 8, 2)) + 100.0 * entries["label"][:, None]
+    np.testing.assert_allclose(entries["image"].reshape(8, 2), z, atol=1e-5)
+    np.testing.assert_array_equal(sampler.labels(4, even=True), [0, 1, 2, 0])
+    plain = sample.Sampler(Echo(), 2, entry="point", transform=lambda x: 2 * x)({}, KEY, 4)
+    assert set(plain) == {"point"} and np.abs(plain["point"]).max() > 2
+
+
+def test_labels_are_as_frequent_as_asked_for_and_mixed_throughout():
+    label = sample.spread_labels([60, 30, 10], 1000)
+    np.testing.assert_array_equal(np.bincount(label), [600, 300, 100])
+    for part in label.reshape(20, 50):
+        assert np.abs(np.bincount(part, minlength=3) - [30, 15, 5]).max() <= 1
+    assert len(sample.spread_labels([1, 1, 1], 7)) == 7
+    np.testing.assert_array_equal(sample.spread_labels([5] * 4, 6), [0, 1, 2, 3, 0, 1])
+    with pytest.raises(UserError, match="none of the 2 labels occurs"):
+        sample.spread_labels([0, 0], 3)

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgan import data, images, parallel, steps
+from jaxgan import images, parallel, steps
+from jaxgan.data import subsets
 from jaxgan.data.registry import Source
 from jaxgan.data.spec import Spec
 from jaxgan.metrics import modes
@@ -252,7 +253,8 @@ class Session:
         )
         real = self.folder.path / "samples" / "real.png"
         if self.source is not None and not real.exists():
-            examples = data.examples(self.source, config.num_samples)
+            chosen = subsets.choose(self.source, config.num_samples)
+            examples = self.source[chosen]
             images.save_png(real, show(examples))
 
     def results(self, state: GANState, seconds: float) -> dict[str, Any] | None:

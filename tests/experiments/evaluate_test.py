@@ -14,7 +14,7 @@ from jaxgan.metrics import evaluate as metrics
 from jaxgan.metrics import features, weights
 from jaxgan.run import rundir
 from jaxgan.types import UserError
-from tests.helpers import runs
+from tests.helpers import runs, toy
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_the_scores_of_training_are_those_of_this_command(tmp_path, monkeypatch)
     options = {"data_dir": str(runs.split_file())}
     weights_file = str(runs.classifier_file())
     scores = {"eval_every": 2, "eval_samples": 20, "eval_weights": weights_file}
-    mnist.run(runs.config(tmp_path / "run", num_steps=2, **options, **scores))
+    toy.run(runs.config(tmp_path / "run", num_steps=2, **options, **scores))
     options |= {"workdir": str(tmp_path / "run"), "weights": weights_file, "num": 20, "cache": ""}
     result = evaluate.run(evaluate.Config(checkpoint="best", **options))
     line = rundir.read_metrics(tmp_path / "run")[-1]

@@ -1,12 +1,15 @@
 """The mixture experiment, tiny: the row, exact resume, the same seeds alone, what is refused."""
 
+import dataclasses
 import json
 
 import jax
 import numpy as np
 import pytest
 
-from experiments import mixture
+from experiments import evaluate, mixture, sample
+from jaxgan.data import synthetic
+from jaxgan.data.spec import Spec
 from jaxgan.types import UserError
 from tests.helpers import command, runs
 
@@ -16,6 +19,12 @@ SMALL = {
     "steps_per_call": 2,
     "batch_size": 16,
     "features": 8,
+    "log_every": 2,
+    "sample_every": 12,
+    "save_every": 4,
+    "num_samples": 50,
+    "keep_memory": False,
+    "compilation_cache": "",
 }
 
 
@@ -23,61 +32,66 @@ def _config(workdir, **settings):
     return mixture.Config(**{**SMALL, "workdir": str(workdir), **settings})
 
 
+def _results(workdir):
+    return json.loads((workdir / "results.json").read_text())
+
+
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
-    """A run that nothing stopped; (its directory, its results)."""
+    """The directory of a run that nothing stopped."""
     workdir = tmp_path_factory.mktemp("straight") / "run"
-    return workdir, mixture.run(_config(workdir))
+    mixture.run(_config(workdir))
+    return workdir
 
 
 def test_a_run_writes_what_the_benchmark_asks_for(straight):
-    workdir, results = straight
-    assert json.loads((workdir / "results.json").read_text()) == results
+    results = _results(straight)
     assert results["protocol"] == "ring" and results["seeds"] == 2 and results["seconds"] > 0
     for name in ("modes", "high_quality", "kl"):
         assert len(results[name]) == 2
     assert all(0 <= share <= 100 for share in results["high_quality"])
     assert results["floor"] == {"modes": 8, "high_quality": pytest.approx(98.8891), "kl": 0.0014}
-    assert [p.name for p in (workdir / "samples").iterdir()] == ["step_00000012.png"]
-    assert runs.steps_logged(workdir) == [2, 4, 6, 8, 10, 12]
+    assert [p.name for p in (straight / "samples").iterdir()] == ["step_00000012.png"]
+    assert runs.steps_logged(straight) == [2, 4, 6, 8, 10, 12]
+    last = json.loads((straight / "metrics.jsonl").read_text().splitlines()[-1])
+    each = [last[f"disc/loss/seed_{seed}"] for seed in (0, 1)]
+    assert last["disc/loss"] == pytest.approx(np.mean(each)) and each[0] != each[1]
+    assert last["disc/loss/interval"] > 0
 
 
-def test_a_run_interrupted_and_started_again_is_the_same_run(straight, tmp_path, monkeypatch):
-    # As if a signal had come after four launches.
-    with monkeypatch.context() as patch:
-        patch.setattr(mixture.signals.Interrupts, "__call__", _stop_at(8))
-        with pytest.raises(SystemExit) as caught:
-            mixture.run(_config(tmp_path / "run"))
-        assert caught.value.code == 128 + 15
-    results = mixture.run(_config(tmp_path / "run"))
-    assert runs.different(tmp_path / "run", straight[0], 12) == []
-    assert results["kl"] == straight[1]["kl"] and results["resumed_from"] == 8
-
-
-def _stop_at(at):
-    def hook(self, step, state, metrics):
-        if step == at:
-            raise mixture.signals.Interrupted(15, state)
-
-    return hook
+def test_a_run_stopped_and_started_again_is_the_same_run(straight, tmp_path):
+    for num_steps in (8, 12):  # rates decay over 12 steps in both
+        mixture.run(_config(tmp_path / "run", num_steps=num_steps, decay_steps=12))
+    assert runs.different(tmp_path / "run", straight, 12) == []
+    assert _results(tmp_path / "run")["kl"] == _results(straight)["kl"]
 
 
 def test_a_finished_run_shows_its_row_again_and_changes_nothing(straight, capsys):
-    workdir, results = straight
-    before = command.tree(workdir / "checkpoints")
-    assert mixture.run(_config(workdir)) == results
-    out = capsys.readouterr().out
-    assert out.startswith(f"finished: {workdir} is at step 12\n| ring | modes ")
-    assert command.tree(workdir / "checkpoints") == before
+    before = command.tree(straight / "checkpoints")
+    mixture.run(_config(straight))
+    finished, row = capsys.readouterr().out.splitlines()
+    assert finished.startswith(f"finished: {straight} is at step 12")
+    assert row.startswith("| ring | modes ") and command.tree(straight / "checkpoints") == before
+
+
+def test_a_run_is_sampled_and_scored_from_its_directory(straight, tmp_path):
+    out = tmp_path / "points.npz"
+    config = sample.Config(workdir=str(straight), out=str(out), member=1, num=2500)
+    assert sample.run(config)["image"].shape == (2500, 2)
+    with pytest.raises(UserError, match="--member=2: the run has 2"):
+        sample.run(dataclasses.replace(config, member=2))
+    result = evaluate.run(evaluate.Config(workdir=str(straight), out=str(tmp_path / "a.json")))
+    for name in ("modes", "high_quality", "kl"):
+        assert result[name] == _results(straight)[name]
 
 
 def test_seeds_trained_together_are_those_trained_alone(straight, tmp_path):
-    alone = mixture.run(_config(tmp_path / "run", seeds=1, seed=1))
-    ours, theirs = runs.arrays(tmp_path / "run", 12), runs.arrays(straight[0], 12)
+    mixture.run(_config(tmp_path / "run", seeds=1, seed=1))
+    ours, theirs = runs.arrays(tmp_path / "run", 12), runs.arrays(straight, 12)
     for name, value in ours.items():
         together = theirs[name][1:] if value.ndim else theirs[name]
         np.testing.assert_allclose(value, together, rtol=1e-3, atol=1e-4, err_msg=name)
-    assert alone["seeds"] == 1
+    assert _results(tmp_path / "run")["seeds"] == 1
 
 
 @pytest.mark.parametrize(
@@ -89,28 +103,31 @@ def test_seeds_trained_together_are_those_trained_alone(straight, tmp_path):
     ],
 )
 def test_other_ways_to_train(tmp_path, settings):
-    results = mixture.run(_config(tmp_path / "run", num_steps=4, **settings))
-    assert np.isfinite(results["kl"]).all()
+    mixture.run(_config(tmp_path / "run", num_steps=4, **settings))
+    assert np.isfinite(_results(tmp_path / "run")["kl"]).all()
 
 
 def test_points_are_drawn_where_they_are():
-    picture = mixture.scatter(np.array([[0.85, 0.85], [-0.85, -0.05], [5.0, 5.0]]), 1.0, side=20)
-    assert picture.shape == (20, 20, 1) and picture.dtype == np.uint8
-    dark = np.argwhere(picture[..., 0] < 255)
-    assert [tuple(place) for place in dark] == [(1, 18), (10, 1)]  # up is up, right is right
+    corners = synthetic.Mixture(np.array([[1.0, 1.0], [-1.0, -1.0]]), 0.01)
+    points = np.array([[1.0, 1.1], [-1.0, -0.05], [5.0, 5.0]])
+    picture = mixture.scatter({"image": points}, mixture=corners, side=24)
+    assert picture.shape == (24, 24, 1) and picture.dtype == np.uint8
+    dark = np.argwhere(picture[..., 0] < 200)
+    assert [tuple(place) for place in dark] == [(1, 22), (12, 2)]  # up is up, right is right
+    assert (picture == 210).any()  # the modes
 
 
-def test_players_see_points_in_the_unit_square():
+def test_players_see_points_in_the_unit_square(monkeypatch):
     seen = []
 
-    def step(key, now, batch):
-        seen.append(batch["image"])
-        return now, {}
+    def update(game, gen_tx, disc_tx):
+        del game, gen_tx, disc_tx
+        return lambda key, now, batch: (seen.append(batch["image"]), (now, {}))[1]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(mixture.UPDATES, "alternating", lambda *args, **options: step)
-        init, train, _ = mixture.game(_config("unused", mixture="grid", batch_size=500))
-        train(jax.random.key(0), init(jax.random.key(1)), {})
+    monkeypatch.setattr(mixture.adversarial.steps, "alternating_step", update)
+    config = _config("unused", mixture="grid", batch_size=500)
+    made = mixture.build(config, Spec("grid"))
+    made.step(jax.random.key(0), made.init(jax.random.key(1)), {})
     assert 0.95 < float(abs(seen[0]).max()) < 1.1
 
 

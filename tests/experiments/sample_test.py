@@ -3,14 +3,16 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from experiments import sample
+from jaxgan import images, latents
 from jaxgan.run import checkpoint
 from jaxgan.types import UserError
-from tests.helpers import command, runs
+from tests.helpers import command, runs, tiny
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,8 @@ def workdir():
 
 
 def _sample(workdir, out, **settings):
-    return sample.run(sample.Config(workdir=str(workdir), out=str(out), **settings))
+    config = sample.Config(workdir=str(workdir), out=str(out), module=runs.MODULE, **settings)
+    return sample.run(config)["image"]
 
 
 def test_a_png_holds_the_grid(workdir, tmp_path):
@@ -55,7 +58,7 @@ def test_samples_do_not_depend_on_how_many_are_made_at_a_time(workdir, tmp_path)
 
 def test_a_label_is_the_one_in_turn(workdir, tmp_path):
     in_turn = _sample(workdir, tmp_path / "a.npz", num=6)
-    ones = _sample(workdir, tmp_path / "a.npz", num=6, label=1)
+    ones = _sample(workdir, tmp_path / "a.npz", num=6, label="1")
     with np.load(tmp_path / "a.npz") as archive:
         np.testing.assert_array_equal(archive["label"], np.ones(6))
     same = np.abs(in_turn.astype(int) - ones).reshape(6, -1).max(1)
@@ -63,13 +66,13 @@ def test_a_label_is_the_one_in_turn(workdir, tmp_path):
 
 
 def test_truncation_makes_images_more_alike(workdir, tmp_path):
-    free = _sample(workdir, tmp_path / "a.npz", num=64, label=0)
-    narrow = _sample(workdir, tmp_path / "a.npz", num=64, label=0, truncation=0.05)
+    free = _sample(workdir, tmp_path / "a.npz", num=64, label="0")
+    narrow = _sample(workdir, tmp_path / "a.npz", num=64, label="0", truncation=0.05)
     assert narrow.std(0).mean() < 0.3 * free.std(0).mean()
 
 
 def test_interpolation_fills_the_grid_row_by_row(workdir, tmp_path):
-    made = _sample(workdir, tmp_path / "a.png", num=20, interpolate=True, label=0)
+    made = _sample(workdir, tmp_path / "a.png", num=20, interpolate=True, label="0")
     assert len(made) == 20  # 4 rows of 5
     rows = made.reshape(4, 5, -1).astype(float)
     steps = np.abs(np.diff(rows, axis=1)).mean()
@@ -77,18 +80,36 @@ def test_interpolation_fills_the_grid_row_by_row(workdir, tmp_path):
     assert steps < 0.6 * ends
 
 
+def test_interpolation_stays_within_a_class_and_within_the_truncation(workdir, tmp_path):
+    _sample(workdir, tmp_path / "a.npz", num=20, interpolate=True)
+    with np.load(tmp_path / "a.npz") as archive:
+        np.testing.assert_array_equal(archive["label"].reshape(4, 5), [[0] * 5, [1] * 5, [2] * 5, [0] * 5])
+    free = _sample(workdir, tmp_path / "a.npz", num=64, interpolate=True, label="0")
+    narrow = _sample(
+        workdir, tmp_path / "a.npz", num=64, interpolate=True, label="0", truncation=0.05
+    )
+    assert narrow.std(0).mean() < 0.3 * free.std(0).mean()
+
+
 def test_the_moving_average_is_what_is_sampled(workdir, tmp_path):
-    from experiments import mnist
-    from jaxgan import images
-    from jaxgan import sample as sampling
-
     _, variables = checkpoint.restore_generator(workdir / "checkpoints")
-    gen, _ = mnist.players(runs.config(workdir, conditional=True), num_classes=3)
-    import jax
+    gen = tiny.DenseGen(shape=(8, 8, 1), num_classes=3)
+    z = latents.normal(jax.random.key(0), 3, 4)
+    expected = gen.apply(variables, z, np.arange(3), train=False)
+    made = _sample(workdir, tmp_path / "a.npz", num=3)
+    assert np.abs(made.astype(int) - images.to_uint8(expected)).max() <= 1
 
-    z = sampling.draw(jax.random.key(0), 3, 4)
-    expected = images.to_uint8(sampling.generate(gen, variables, z, jax.numpy.arange(3)))
-    np.testing.assert_array_equal(_sample(workdir, tmp_path / "a.npz", num=3), expected)
+
+def test_a_label_may_be_named_by_its_class(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    record = json.loads(path.read_text())
+    record["data"]["class_names"] = ["Latin", "Greek", "Runes"]
+    path.write_text(json.dumps(record))
+    named = _sample(tmp_path / "run", tmp_path / "a.npz", num=4, label="Greek")
+    np.testing.assert_array_equal(named, _sample(workdir, tmp_path / "b.npz", num=4, label="1"))
+    with pytest.raises(UserError, match="--label=Norse: the run has labels 0 to 2, or Latin"):
+        _sample(tmp_path / "run", tmp_path / "a.npz", label="Norse")
 
 
 def test_nothing_but_the_average_is_read(workdir, tmp_path):
@@ -102,7 +123,8 @@ def test_nothing_but_the_average_is_read(workdir, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"label": 3}, "--label=3: the run has labels 0 to 2"),
+        ({"label": "3"}, "--label=3: the run has labels 0 to 2"),
+        ({"module": ""}, "is not one of experiments.*; give the module"),
         ({"out": "a.jpg"}, "ends in neither .png nor .npz"),
         ({"out": "no/such/folder/a.png"}, "is not a folder that can be written"),
         ({"workdir": ""}, "--workdir is empty"),
@@ -111,12 +133,13 @@ def test_nothing_but_the_average_is_read(workdir, tmp_path):
 )
 def test_mistakes_are_named(workdir, tmp_path, settings, message):
     config = {"workdir": str(workdir), "out": str(tmp_path / "a.png"), **settings}
+    config = {"module": runs.MODULE, **config}
     with pytest.raises(UserError, match=message):
         sample.run(sample.Config(**config))
     assert command.tree(tmp_path) == []
 
 
-@pytest.mark.parametrize("settings", [{"num": 0}, {"truncation": -1.0}, {"label": -2}])
+@pytest.mark.parametrize("settings", [{"num": 0}, {"truncation": -1.0}, {"member": -1}])
 def test_numbers_out_of_range_are_refused(settings):
     with pytest.raises(UserError, match=f"--{next(iter(settings))}="):
         sample.Config(**settings)
@@ -134,8 +157,8 @@ def test_labels_of_a_run_without_them_are_refused(workdir, tmp_path):
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     record["config"]["conditional"] = False
     (tmp_path / "run" / "config.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match="--label=0: the run has no labels"):
-        _sample(tmp_path / "run", tmp_path / "a.png", label=0)
+    with pytest.raises(UserError, match="--label="0": the run has no labels"):
+        _sample(tmp_path / "run", tmp_path / "a.png", label="0")
 
 
 def test_the_command_needs_no_flag_of_the_training_run(workdir, tmp_path):

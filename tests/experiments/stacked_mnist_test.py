@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import stacked_mnist
+from experiments import sample, stacked_mnist
+from jaxgan.data.spec import Spec
 from jaxgan.metrics import features, weights
 from jaxgan.types import UserError
 from tests.helpers import command
@@ -59,35 +60,46 @@ def _config(digits, workdir, **settings):
 # The second differs in a width and in numbers: its half minute of compiling is for the long run.
 @pytest.mark.parametrize("protocol", ["p1", pytest.param("p2", marks=pytest.mark.slow)])
 def test_every_protocol_trains_and_writes_the_row(digits, tmp_path, capsys, protocol):
-    results = stacked_mnist.run(_config(digits, tmp_path / "run", protocol=protocol, seeds=2))
-    assert results == json.loads((tmp_path / "run" / "results.json").read_text())
+    config = _config(
+        digits, tmp_path / "run", protocol=protocol, seeds=2, penalty_every=2, log_every=1
+    )
+    stacked_mnist.run(config)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["protocol"] == f"stacked_mnist_{protocol}" and results["seeds"] == 2
     assert len(results["modes"]) == len(results["kl"]) == 2
     assert all(1 <= found <= 50 for found in results["modes"])
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f"| stacked_mnist_{protocol} |")
-    assert {p.name for p in (tmp_path / "run").iterdir()} == {"seed_0", "seed_1", "results.json"}
-    again = stacked_mnist.run(_config(digits, tmp_path / "run", protocol=protocol, seeds=2))
-    for name in ("modes", "kl", "floor"):  # finished: measured again, the same
-        assert again[name] == results[name]
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert row.startswith(f"| stacked_mnist_{protocol} |")
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    first, second = (json.loads(line)["disc/penalty"] for line in lines)
+    assert first > 0 and second == 0  # due at multiples of its interval only
+    stacked_mnist.run(config)
+    assert capsys.readouterr().out.splitlines()[-1] == row  # finished: the same again
+    out = tmp_path / "samples.npz"
+    sample.run(sample.Config(workdir=config.workdir, out=str(out), num=3, member=1))
+    with np.load(out) as arrays:
+        assert arrays["image"].shape == (3, 28, 28, 3) and arrays["image"].dtype == np.uint8
 
 
 def test_protocols_are_what_the_benchmark_says():
-    p1, p2 = stacked_mnist.PROTOCOLS["p1"], stacked_mnist.PROTOCOLS["p2"]
-    assert (p1.latent_dim, p1.num_samples) == (100, 26_000)
-    assert (p2.latent_dim, p2.num_samples) == (256, 25_600)
-    z = p1.prior(jax.random.key(0), 1000, 100)
-    assert float(jnp.abs(z).max()) <= 1.0
-    for protocol, share in (("p1", 1.0), ("p2", 0.25)):
-        config = stacked_mnist.Config(protocol=protocol, gen_features="128,64")
-        gen, disc = stacked_mnist.players(config, num_classes=0)
-        assert [share * width for width in reversed(gen.features)] == list(disc.features)
+    for name, dim, num, share in (("p1", 100, 26_000, 1.0), ("p2", 256, 25_600, 0.25)):
+        config = stacked_mnist.Config(protocol=name, gen_features="128,64")
+        made = stacked_mnist.build(config, Spec("", num_classes=1000))
+        shapes = jax.eval_shape(made.init, jax.random.key(0))
+        assert made.sample.dim == dim and made.score.num == num
+        kernel = shapes.disc.params["Conv_1"]["kernel"]
+        assert kernel.shape[2:] == (share * 64, share * 128)
+    z = stacked_mnist.PROTOCOLS["p1"].prior(jax.random.key(0), 1000, 100)
+    assert float(jnp.abs(z).max()) <= 1.0  # and is sampled as it was trained
 
 
-def test_a_lazy_penalty_is_due_at_multiples_of_its_interval_only(digits, tmp_path):
-    stacked_mnist.run(_config(digits, tmp_path / "run", penalty_every=2, log_every=1))
-    lines = (tmp_path / "run" / "seed_0" / "metrics.jsonl").read_text().splitlines()
-    first, second = (json.loads(line)["disc/penalty"] for line in lines)
-    assert first > 0 and second == 0
+def test_a_run_that_trained_its_seeds_one_by_one_is_one_gan():
+    config = {"protocol": "p1", "seeds": 2, "dataset": "digits"}
+    record = {"data": {"fingerprint": "", "num_classes": 1000}, "config": config}
+    upgraded = stacked_mnist.upgraded(record)["config"]
+    assert upgraded["seeds"] == 1 and upgraded["dataset"] == "mnist"
+    new = {"data": {"fingerprint": "", "shapes": {}}, "config": config}
+    assert stacked_mnist.upgraded(new) is new
 
 
 def test_pairing_anew_keeps_every_digit_in_its_channel():
@@ -105,15 +117,11 @@ def test_pairing_anew_keeps_every_digit_in_its_channel():
     assert not np.array_equal(ours[..., 0] + 1, ours[..., 1])  # not the old pairs
 
 
-def test_the_floor_is_that_of_even_digits():
-    from jaxgan.data import arrays
-
-    label = np.arange(1000)
-    source = arrays.ArraySource(
-        {"image": np.zeros((1000, 1, 1, 3), np.uint8), "label": label}, name="x", num_classes=1000
-    )
-    found = stacked_mnist.floor(source, 26_000)
-    assert found["modes"] == 1000 and found["kl"] == pytest.approx(0.0194, abs=5e-4)
+def test_the_floor_is_that_of_the_digits_frequencies():
+    even = stacked_mnist.floor(Spec("", num_classes=1000, label_counts=(3,) * 1000), 26_000)
+    assert even["modes"] == 1000 and even["kl"] == pytest.approx(0.0194, abs=5e-4)
+    only = stacked_mnist.floor(Spec("", num_classes=1000, label_counts=(1,) + (0,) * 999), 100)
+    assert only == {"modes": 1, "kl": pytest.approx(np.log(1000))}
 
 
 @pytest.mark.parametrize(

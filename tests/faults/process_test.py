@@ -24,7 +24,7 @@ SETTINGS = {"num_steps": NUM_STEPS, "log_every": 1, "save_every": EVERY, "sample
 
 def _run(workdir, meanwhile=None, **settings):
     argv = runs.flags(workdir, **SETTINGS, **settings)
-    return command.run("experiments.mnist", *argv, meanwhile=meanwhile)
+    return command.run(runs.MODULE, *argv, meanwhile=meanwhile)
 
 
 @pytest.fixture(scope="module")

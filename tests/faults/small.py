@@ -3,6 +3,7 @@
 As a process: `python -m tests.faults.small WORKDIR '{"num_steps": 9}'`.
 """
 
+import itertools
 import json
 import sys
 
@@ -11,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgan import data
 from jaxgan.run import driver
+from jaxgan.run.experiment import Experiment
 from jaxgan.state import GANState, init_player, init_state
 from tests.helpers import runs
 
@@ -40,16 +41,16 @@ def advance(key, now, batch):
 
 
 def train(workdir, *, at=None, step=advance, **settings) -> GANState | None:
-    """Trains six steps, saving every second one; `at[n]` is called after step n, before saving."""
+    """Trains six steps, saving every second one; `at[n]` is called at the n-th samples."""
     settings = {"num_steps": 6, "save_every": 2, "log_every": 1, "sample_every": 1, **settings}
-    config = runs.config(workdir, **settings)
-    source = data.load("arrays", data_dir=config.data_dir, image_size=8, channels=1)
+    number = itertools.count(1)
 
-    def samples(now, key, num):
-        (at or {}).get(int(now.step), lambda: None)()
-        return np.zeros((num, 8, 8, 1), np.float32)
+    def sample(variables, key, num):
+        (at or {}).get(next(number), lambda: None)()
+        return {"image": np.zeros((num, 8, 8, 1), np.float32)}
 
-    return driver.train(config, source=source, init=lambda key: state(), step=step, samples=samples)
+    experiment = Experiment(init=lambda key: state(), step=step, sample=sample)
+    return driver.train(runs.config(workdir, **settings), build=lambda config, spec: experiment)
 
 
 if __name__ == "__main__":

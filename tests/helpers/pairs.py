@@ -15,7 +15,7 @@ class Process:
     def __init__(self, argv, out, *, environ, limit):
         self.out, self.err = out.with_suffix(".out"), out.with_suffix(".err")
         self.pid = command.start(
-            "experiments.mnist", *argv, out=self.out, err=self.err, environ=environ, limit=limit
+            runs.MODULE, *argv, out=self.out, err=self.err, environ=environ, limit=limit
         )
         self.code = None
 

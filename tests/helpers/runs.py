@@ -1,4 +1,4 @@
-"""Tiny runs of the MNIST experiment that several tests look at."""
+"""Tiny runs of the toy experiment that several tests look at."""
 
 import functools
 import json
@@ -10,16 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from experiments import mnist
 from jaxgan import steps
 from jaxgan.metrics import features, weights
+from tests.helpers import toy
 
+MODULE = "tests.helpers.toy"  # of these runs
 _FOLDERS = []  # removed when the tests end
 SMALL = {
     "dataset": "arrays",
     "image_size": 8,
-    "gen_features": "8",
-    "disc_features": "4",
     "batch_size": 16,
     "latent_dim": 4,
     "num_samples": 4,
@@ -69,9 +68,9 @@ def classifier_file() -> pathlib.Path:
     return path
 
 
-def config(workdir, **settings) -> mnist.Config:
+def config(workdir, **settings) -> toy.Config:
     """The settings of a tiny run."""
-    return mnist.Config(
+    return toy.Config(
         **{**SMALL, "workdir": str(workdir), "data_dir": str(data_file()), **settings}
     )
 
@@ -86,7 +85,7 @@ def flags(workdir, **settings) -> list[str]:
 def conditional() -> pathlib.Path:
     """The directory of a finished conditional run of 4 steps."""
     workdir = folder() / "run"
-    mnist.run(config(workdir, conditional=True, num_steps=4, save_every=2, log_every=1))
+    toy.run(config(workdir, conditional=True, num_steps=4, save_every=2, log_every=1))
     return workdir
 
 

@@ -1,5 +1,7 @@
 """A GAN small enough to train in every test, and helpers that several tests share."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,10 +20,12 @@ UPDATES = {
 
 
 class DenseGen(nn.Module):
-    """Latents -> 4x4 images through one layer, normalised or not; compiles in no time."""
+    """Latents -> images through one layer, normalised or not; compiles in no time."""
 
     batch_norm: bool = True
     num_classes: int = 0
+    shape: tuple[int, ...] = (4, 4, 1)
+    axis_name: str | None = None
 
     @nn.compact
     def __call__(self, z, label=None, *, train):
@@ -29,8 +33,9 @@ class DenseGen(nn.Module):
             z = jnp.concatenate([z, jax.nn.one_hot(label, self.num_classes)], axis=-1)
         z = nn.Dense(8)(z)
         if self.batch_norm:
-            z = nn.BatchNorm(use_running_average=not train, momentum=0.9)(z)
-        return jnp.tanh(nn.Dense(16)(nn.relu(z))).reshape(-1, 4, 4, 1)
+            axis_name = None if self.is_initializing() else self.axis_name
+            z = nn.BatchNorm(not train, momentum=0.9, axis_name=axis_name)(z)
+        return jnp.tanh(nn.Dense(math.prod(self.shape))(nn.relu(z))).reshape(-1, *self.shape)
 
 
 class DenseDisc(nn.Module):

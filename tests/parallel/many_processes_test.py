@@ -14,16 +14,15 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import mnist
 from jaxgan.run import rundir
-from tests.helpers import pairs, runs
+from tests.helpers import pairs, runs, toy
 
 SETTINGS = {"log_every": 1, "save_every": 1000, "sample_every": 1000}
 
 
 def _by_eight(workdir, **settings):
     """The same run in this process."""
-    return mnist.run(runs.config(workdir, **{**SETTINGS, **settings}))
+    return toy.run(runs.config(workdir, **{**SETTINGS, **settings}))
 
 
 def _start(workdir, **settings):

@@ -6,14 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import mnist
-from jaxgan.run import checkpoint, driver, hooks, rundir
+from jaxgan.run import checkpoint, experiment, hooks, rundir
 from jaxgan.types import UserError
-from tests.helpers import command, runs, tiny
+from tests.helpers import command, runs, tiny, toy
 
 
 def _run(workdir, **settings):
-    return mnist.run(runs.config(workdir, **{"log_every": 1, "save_every": 3, **settings}))
+    return toy.run(runs.config(workdir, **{"log_every": 1, "save_every": 3, **settings}))
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,8 @@ def test_a_run_directory_holds_what_the_design_says(straight):
     workdir, state = straight
     names = {path.name for path in workdir.iterdir()}
     assert names >= {"config.json", "run.flags", "metrics.jsonl", "tensorboard", "samples"}
-    assert [p.name for p in (workdir / "samples").iterdir()] == ["step_00000007.png"]
+    names = {path.name for path in (workdir / "samples").iterdir()}
+    assert names == {"real.png", "step_00000007.png"}
     assert runs.steps_saved(workdir) == [3, 6, 7]
     assert runs.steps_logged(workdir) == [1, 2, 3, 4, 5, 6, 7]
     last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
@@ -107,12 +107,12 @@ def test_a_step_is_in_the_log_before_it_is_in_a_checkpoint(tmp_path, monkeypatch
 
 
 def test_an_error_in_a_hook_is_not_swallowed_and_costs_no_step(tmp_path, monkeypatch):
-    real = driver.images.grid
-    monkeypatch.setattr(driver.images, "grid", lambda *args: 1 / 0)
+    real = experiment.images.grid
+    monkeypatch.setattr(experiment.images, "grid", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         _run(tmp_path / "run", num_steps=5, save_every=2, sample_every=4)
     assert runs.steps_saved(tmp_path / "run") == [2, 4]
-    monkeypatch.setattr(driver.images, "grid", real)
+    monkeypatch.setattr(experiment.images, "grid", real)
     assert int(_run(tmp_path / "run", num_steps=5, save_every=2).step) == 5  # the lock is free
 
 
@@ -193,7 +193,7 @@ def test_steps_that_diverge_are_skipped_and_the_run_is_the_same_when_resumed(tmp
 def test_divergence_ends_the_process_with_one_line_and_code_1(tmp_path):
     settings = {"num_steps": 30, "save_every": 1, "sample_every": 1, "keep_memory": True, **WILD}
     argv = runs.flags(tmp_path / "run", **settings)
-    message = command.mistake("experiments.mnist", *argv, code=1)
+    message = command.mistake(runs.MODULE, *argv, code=1)
     assert message.startswith("step ") and "discriminator" in message
 
 
@@ -201,7 +201,7 @@ def test_a_directory_with_other_settings_is_refused_by_their_names(straight):
     workdir, _ = straight
     before = command.tree(workdir)
     settings = {"num_steps": 9, "latent_dim": 5, "gen_lr": 1e-3}
-    message = command.mistake("experiments.mnist", *runs.flags(workdir, **settings))
+    message = command.mistake(runs.MODULE, *runs.flags(workdir, **settings))
     assert "latent_dim is 4 there, 5 here" in message
     assert "gen_lr is 0.0002 there, 0.001 here" in message
     assert "num_steps" not in message and command.tree(workdir) == before
@@ -210,24 +210,24 @@ def test_a_directory_with_other_settings_is_refused_by_their_names(straight):
 def test_two_runs_at_once_on_one_directory_are_refused(tmp_path):
     settings = runs.config(tmp_path / "run")
     with rundir.RunDir(
-        tmp_path / "run", settings, experiment="experiments.mnist", data={"fingerprint": ""}
+        tmp_path / "run", settings, experiment=runs.MODULE, data={"fingerprint": ""}
     ):
         before = command.tree(tmp_path)
-        message = command.mistake("experiments.mnist", *runs.flags(tmp_path / "run"))
+        message = command.mistake(runs.MODULE, *runs.flags(tmp_path / "run"))
         assert "is in use by process" in message and command.tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/jaxgan"])
 def test_a_directory_that_cannot_be_one_is_refused(tmp_path, place):
     (tmp_path / "file").write_text("mine")
-    message = command.mistake("experiments.mnist", *runs.flags(tmp_path / place))
+    message = command.mistake(runs.MODULE, *runs.flags(tmp_path / place))
     assert f"workdir {tmp_path / place}" in message
     assert command.tree(tmp_path) == [(str(tmp_path / "file"), 4)]
 
 
 def test_a_dry_run_tells_and_writes_nothing(tmp_path):
     argv = runs.flags(tmp_path / "run", cpu_devices=4)
-    result = command.run("experiments.mnist", *argv, "--dry_run", cwd=command.ROOT)
+    result = command.run(runs.MODULE, *argv, "--dry_run", cwd=command.ROOT)
     assert result.code == 0 and result.err == "", result
     assert "--batch_size=16\n" in result.out and "--gen_lr=0.0002\n" in result.out
     assert "40 images of (8, 8, 1)" in result.out
@@ -242,7 +242,7 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path):
 def test_a_run_can_be_made_again_from_its_flagfile(straight, tmp_path):
     workdir, _ = straight
     argv = [f"--flagfile={workdir / 'run.flags'}", "--parallel=pmap", "--dry_run"]
-    result = command.run("experiments.mnist", *argv)
+    result = command.run(runs.MODULE, *argv)
     assert result.code == 0, result
     stored = (workdir / "run.flags").read_text()
     asked = stored.replace("--parallel=jit", "--parallel=pmap").replace(

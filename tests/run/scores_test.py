@@ -2,15 +2,14 @@
 
 import pytest
 
-from experiments import mnist
 from jaxgan.metrics import evaluate, weights
 from jaxgan.run import checkpoint, load, rundir, scoring
 from jaxgan.types import UserError
-from tests.helpers import runs
+from tests.helpers import runs, toy
 
 
 def _run(workdir, **settings):
-    return mnist.run(runs.config(workdir, **{"log_every": 1, "save_every": 3, **settings}))
+    return toy.run(runs.config(workdir, **{"log_every": 1, "save_every": 3, **settings}))
 
 
 def _scored(workdir, **settings):
@@ -65,11 +64,11 @@ def test_the_best_step_is_kept_beside_the_newest_and_can_be_loaded(scored):
     workdir, best = scored
     saved = runs.steps_saved(workdir)
     assert {best, 6, 9} <= set(saved) and len(saved) <= 4
-    assert load.load_generator(workdir, which="best").step == best
-    assert load.load_generator(workdir).step == 9
-    assert load.load_generator(workdir, which="9").step == 9
+    assert load.load(workdir, which="best", module=runs.MODULE).step == best
+    assert load.load(workdir, module=runs.MODULE).step == 9
+    assert load.load(workdir, which="9", module=runs.MODULE).step == 9
     with pytest.raises(UserError, match="--checkpoint=1 is not one of newest, best, "):
-        load.load_generator(workdir, which="1")
+        load.load(workdir, which="1", module=runs.MODULE)
 
 
 def test_a_scored_run_stopped_and_started_again_is_the_same_run(scored, tmp_path):
@@ -77,7 +76,7 @@ def test_a_scored_run_stopped_and_started_again_is_the_same_run(scored, tmp_path
         _scored(tmp_path / "run", num_steps=num_steps)
     assert runs.different(tmp_path / "run", scored[0], 9) == []
     assert _scores(tmp_path / "run") == _scores(scored[0])
-    assert load.load_generator(tmp_path / "run", which="best").step == scored[1]
+    assert load.load(tmp_path / "run", which="best", module=runs.MODULE).step == scored[1]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +117,7 @@ def test_a_run_killed_around_a_score_has_every_line_once(
     assert _scores(tmp_path / "run") == _scores(scored[0])
     assert runs.steps_logged(tmp_path / "run") == runs.steps_logged(scored[0])
     assert runs.different(tmp_path / "run", scored[0], 9) == []
-    assert load.load_generator(tmp_path / "run", which="best").step == scored[1]
+    assert load.load(tmp_path / "run", which="best", module=runs.MODULE).step == scored[1]
 
 
 def test_the_best_outlives_many_newer_ones(tmp_path, monkeypatch, home):
@@ -132,10 +131,10 @@ def test_the_best_outlives_many_newer_ones(tmp_path, monkeypatch, home):
     every = {"eval_every": 1, "save_every": 1}
     _scored(tmp_path / "run", num_steps=8, **every)
     assert runs.steps_saved(tmp_path / "run") == [2, 6, 7, 8]
-    assert load.load_generator(tmp_path / "run", which="best").step == 2
+    assert load.load(tmp_path / "run", which="best", module=runs.MODULE).step == 2
     _scored(tmp_path / "run", num_steps=9, **every)  # a new process knows the best so far
     assert runs.steps_saved(tmp_path / "run") == [7, 8, 9]
-    assert load.load_generator(tmp_path / "run", which="best").step == 9
+    assert load.load(tmp_path / "run", which="best", module=runs.MODULE).step == 9
 
 
 def test_scores_under_pmap_and_fused_steps_are_the_same(scored, tmp_path):
@@ -173,5 +172,5 @@ def test_a_run_that_rolls_back_has_every_score_once(tmp_path, monkeypatch, home)
     lines = _scores(tmp_path / "run")
     assert list(lines) == [2, 4, 6, 8, 9]
     values = {step: line["eval/frechet_distance"] for step, line in lines.items()}
-    best = load.load_generator(tmp_path / "run", which="best").step
+    best = load.load(tmp_path / "run", which="best", module=runs.MODULE).step
     assert values[best] == min(values.values())
