@@ -3,7 +3,8 @@
 See "Training Generative Adversarial Networks with Limited Data" by Karras et al.
 (https://arxiv.org/abs/2006.06676). Each transform of each image happens with probability p, which
 grows while the discriminator overfits, and shrinks when it does not; `draws` has what is drawn, and
-how much of it. Images are interpolated by cubics where the paper doubles them first.
+how much of it. Where the paper doubles images before it warps them and halves them after, ours are
+low-passed as far as they shrink, and interpolated by cubics.
 
 With a fixed p, `pipeline("blit,geometry,color", p=0.3)` is the `augment` argument of the steps.
 With the controller, p is in `state.extra`, and follows training by `steps.with_ada`.

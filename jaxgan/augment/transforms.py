@@ -5,6 +5,8 @@ bit where its amount says so. Products are at full precision: in the short forma
 accelerators prefer, a pixel's coordinate would be off by more than a pixel.
 """
 
+import math
+
 import chex
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from jaxgan.types import Array
 Taps = tuple[Array, Array]  # indices and weights [B, H, W, taps] of neighbours on one axis
 
 NUM_BANDS = 4
+_ROLL_OFF = 0.1  # cycles a pixel from where `warp` keeps all to where it keeps nothing
 # The low-pass of the wavelet sym2 (Daubechies' of four taps), from its closed form.
 _SYM2 = np.array([1 - 3**0.5, 3 - 3**0.5, 3 + 3**0.5, 1 + 3**0.5]) / (4 * 2**0.5)
 
@@ -22,7 +25,11 @@ _SYM2 = np.array([1 - 3**0.5, 3 - 3**0.5, 3 + 3**0.5, 1 + 3**0.5]) / (4 * 2**0.5
 def warp(images: Array, inverse: Array) -> Array:
     """Moves the pixels of each image by an affine map; what lies outside is the mirror image.
 
-    Interpolates with the cubic of Catmull and Rom, so that whole-pixel maps lose nothing.
+    Interpolates with the cubic of Catmull and Rom, so that whole-pixel maps lose nothing. An image
+    that shrinks is filtered first: frequencies that the result's pixels cannot show would come
+    back as false ones (StyleGAN2-ADA filters with the wavelet sym6 around a warp at twice the
+    size). Of the result's frequencies, along either axis, those up to 1/2 cycle a pixel are kept
+    and those from 0.6 on removed.
 
     Args:
       images: [B, H, W, C].
@@ -33,7 +40,9 @@ def warp(images: Array, inverse: Array) -> Array:
       [B, H, W, C].
     """
     x, y = _sources(images, inverse)
-    return _gathered(images, _cubic(y, images.shape[1]), _cubic(x, images.shape[2]))
+    plane = _low_passed(images, inverse.astype(jnp.float32)[:, :2, :2])
+    result = _gathered(plane, _cubic(y, plane.shape[1]), _cubic(x, plane.shape[2]))
+    return result.astype(images.dtype)
 
 
 def move_pixels(images: Array, inverse: Array) -> Array:
@@ -47,7 +56,8 @@ def move_pixels(images: Array, inverse: Array) -> Array:
       [B, H, W, C].
     """
     x, y = _sources(images, inverse)
-    return _gathered(images, _nearest(y, images.shape[1]), _nearest(x, images.shape[2]))
+    result = _gathered(images, _nearest(y, images.shape[1]), _nearest(x, images.shape[2]))
+    return result.astype(images.dtype)
 
 
 def mix_channels(images: Array, matrix: Array) -> Array:
@@ -148,18 +158,70 @@ def _sources(images: Array, inverse: Array) -> tuple[Array, Array]:
 
 def _gathered(images: Array, rows: Taps, columns: Taps) -> Array:
     """Sums the pixels where given rows and columns meet, each by its weight."""
-    batch, height, width, channels = images.shape
+    batch, _, width, channels = images.shape
     index = rows[0][..., :, None] * width + columns[0][..., None, :]
     weight = rows[1][..., :, None] * columns[1][..., None, :]
+    shape, num_taps = index.shape[1:3], math.prod(index.shape[3:])
     # One gather for all: XLA would compute its input anew for each of sixteen.
     flat, index = images.reshape(batch, -1, channels), index.reshape(batch, -1, 1)
-    pixels = jnp.take_along_axis(flat, index, 1).reshape(batch, height * width, -1, channels)
+    pixels = jnp.take_along_axis(flat, index, 1).reshape(batch, -1, num_taps, channels)
     result = (weight.reshape(*pixels.shape[:3], 1) * pixels).sum(2)
-    return result.reshape(images.shape).astype(images.dtype)
+    return result.reshape(batch, *shape, channels)
 
 
-def _cubic(place: Array, side: int) -> Taps:
-    """Four neighbours of places [B, H, W] on an axis, and their weights."""
+def _low_passed(images: Array, linear: Array) -> Array:
+    """One period of each image's mirrored plane [B, 2H - 2, 2W - 2, C], filtered where it shrinks.
+
+    The mirrored image is a sum of cosines cos(a y) cos(b x), of frequencies 0 to 1/2 cycle a pixel.
+    Each is two waves, cos(a y + b x) and cos(a y - b x), that a map turned against the axes takes
+    to different frequencies, and so have gains of their own.
+    """
+    (rows, to_rows), (columns, to_columns) = (_cosines(side) for side in images.shape[1:3])
+    pixels = images.astype(jnp.float32)
+    waves = _on_axes(to_rows, to_columns, pixels)
+    y, x = (np.linspace(0.0, 0.5, side) * (side > 1) for side in images.shape[1:3])
+    y, x = jnp.float32(y)[None, :, None], jnp.float32(x)[None, None, :]
+    up, down = _gain(linear, x, y), _gain(linear, x, -y)
+    even = _on_axes(rows.real, columns.real, 0.5 * (up + down)[..., None] * waves)
+    odd = _on_axes(rows.imag, columns.imag, 0.5 * (up - down)[..., None] * waves)
+    shrinks = (jnp.abs(linear).sum(1).max(-1) > 1.0)[:, None, None, None]
+    even, odd = jnp.where(shrinks, even, pixels), jnp.where(shrinks, odd, 0.0)
+    # Past the end cosines go on as their mirror image, sines with the opposite sign.
+    return _continued(even, 1.0) - _continued(odd, -1.0)
+
+
+def _continued(half: Array, sign: float) -> Array:
+    """A whole period, from the half of it up to the axes' ends."""
+    half = jnp.concatenate([half, sign * half[:, -2:0:-1]], 1)
+    return jnp.concatenate([half, sign * half[:, :, -2:0:-1]], 2)
+
+
+def _gain(linear: Array, x: Array, y: Array) -> Array:
+    """[B, H, W]: how much of waves with frequencies x and y passes, by those in the result."""
+    m = linear[..., None, None]
+    gain = jnp.ones(())
+    for axis in (0, 1):
+        excess = jnp.abs(m[:, 0, axis] * x + m[:, 1, axis] * y) - 0.5
+        t = jnp.clip(excess / _ROLL_OFF, 0.0, 1.0)
+        gain = gain * (1.0 - t * t * (3.0 - 2.0 * t))
+    return gain
+
+
+def _cosines(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Waves exp(i pi j k / (side - 1)) on a mirrored axis, and their weights in its pixels."""
+    places = np.arange(side)
+    waves = np.exp(1j * np.pi * np.outer(places, places) / max(side - 1, 1))
+    return waves.astype(np.complex64), np.linalg.inv(waves.real).astype(np.float32)
+
+
+def _on_axes(rows: np.ndarray, columns: np.ndarray, images: Array) -> Array:
+    """Multiplies the rows and the columns of images by a matrix each."""
+    result = jnp.einsum("ij,bjwc->biwc", rows, images, precision="highest")
+    return jnp.einsum("ij,bhjc->bhic", columns, result, precision="highest")
+
+
+def _cubic(place: Array, period: int) -> Taps:
+    """Four neighbours of places [B, H, W] on a periodic axis, and their weights."""
     floor = jnp.floor(place)
     t = place - floor
     weights = (
@@ -169,7 +231,7 @@ def _cubic(place: Array, side: int) -> Taps:
         0.5 * t * t * (t - 1),
     )
     index = floor.astype(jnp.int32)[..., None] + jnp.arange(-1, 3)[None, None, None]
-    return _mirrored(index, side), jnp.stack(weights, -1)
+    return index % period, jnp.stack(weights, -1)
 
 
 def _nearest(place: Array, side: int) -> Taps:

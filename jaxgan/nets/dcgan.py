@@ -1,4 +1,4 @@
-"""DCGAN: a generator of transposed convolutions and its mirror image, at 28, 32 or 64 pixels.
+"""DCGAN: a generator of transposed convolutions and its mirror image, at 28, 32, 64 or more pixels.
 
 See "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks"
 by Radford et al. (https://arxiv.org/abs/1511.06434).
@@ -15,24 +15,23 @@ from flax import linen as nn
 from jaxgan.nets import layers
 from jaxgan.types import Array, UserError
 
-# Image size -> side of the first feature map and how often it doubles.
-SIZES = {8: (4, 1), 16: (4, 2), 28: (7, 2), 32: (4, 3), 64: (4, 4), 128: (4, 5)}
+_STARTS = (4, 7)  # sides of the first feature map
 _INIT = nn.initializers.normal(0.02)  # of the paper, section 3
 
 
 class Generator(nn.Module):
     """Maps latents to images.
 
-    A dense layer makes the first feature map (7x7 for 28 pixels, else 4x4); transposed convolutions
-    of stride 2 double it until it has the size of the image. Every layer but the last is
-    normalised and activated; the last ends in tanh.
+    A dense layer makes the first feature map (7x7 for 28 pixels, 4x4 for 32); transposed
+    convolutions of stride 2 double it until it has the size of the image. Every layer but the last
+    is normalised and activated; the last ends in tanh.
 
     Attributes:
-      image_size: pixels a side, one of SIZES.
+      image_size: pixels a side, 4 or 7 times a power of two.
       channels: of the image.
       width: feature maps of the last hidden layer; each doubling before it has twice as many.
-      features: feature maps of each hidden layer from the dense one on, in place of `width`. Where
-        there are more than doublings, the first ones are at stride 1.
+      features: feature maps of each hidden layer from the dense one on, in place of `width`; at
+        least as many as doublings. Where there are more, the first ones are at stride 1.
       kernel: side of the kernels.
       norm: "batch", "group", "layer" or "none".
       momentum: of the running batch statistics.
@@ -68,7 +67,8 @@ class Generator(nn.Module):
         """
         chex.assert_rank(z, 2)
         start, doublings = geometry(self.image_size)
-        features = self.features or widths(self.width, doublings)[::-1]
+        features = self.features or default_features(self.image_size, width=self.width)
+        check_features(features, self.image_size)
         if self.num_classes:
             embed = nn.Embed(
                 self.num_classes, z.shape[-1], embedding_init=nn.initializers.normal(1.0)
@@ -106,7 +106,8 @@ class Discriminator(nn.Module):
 
     Attributes:
       width: feature maps of the first layer; each halving doubles them.
-      features: feature maps of each layer, in place of `width`.
+      features: feature maps of each layer, in place of `width`. Where there are more than halvings,
+        the last ones are at stride 1; fewer leave a larger feature map to the dense layer.
       kernel: side of the kernels.
       norm: "batch", "group", "layer" or "none"; not "batch" with a gradient penalty.
       momentum: of the running batch statistics.
@@ -135,7 +136,7 @@ class Discriminator(nn.Module):
         """Judges images.
 
         Args:
-          x: [B, H, W, C] in [-1, 1], square, of one of SIZES.
+          x: [B, H, W, C] in [-1, 1], square, of a size that `Generator` makes.
           label: [B] int32 in [0, num_classes); None where not conditional.
           train: normalises with the batch's own statistics and records them; drops out.
 
@@ -144,7 +145,7 @@ class Discriminator(nn.Module):
         """
         chex.assert_rank(x, 4)
         _, halvings = geometry(x.shape[1])
-        features = self.features or widths(self.width, halvings)
+        features = self.features or default_features(x.shape[1], width=self.width)[::-1]
         for i, width in enumerate(features):
             first = i == 0
             x = layers.Conv(
@@ -178,24 +179,58 @@ def geometry(image_size: int) -> tuple[int, int]:
       (side, doublings).
 
     Raises:
-      UserError: no DCGAN of that size is defined.
+      UserError: the size is not 4 or 7 times a power of two, 8 or more.
     """
-    if image_size not in SIZES:
-        raise UserError(f"image_size {image_size} is not one of {', '.join(map(str, SIZES))}")
-    return SIZES[image_size]
+    for start in _STARTS:
+        times = image_size // start
+        if image_size == start * times and times > 1 and times & (times - 1) == 0:
+            return start, times.bit_length() - 1
+    near = sorted((start * 2**n for start in _STARTS for n in range(1, 12)), key=float)
+    below = max((size for size in near if size < image_size), default=near[0])
+    above = min((size for size in near if size > image_size), default=near[-1])
+    raise UserError(
+        f"image_size {image_size} is not 4 or 7 times a power of two; "
+        f"use {' or '.join(map(str, sorted({below, above})))}"
+    )
 
 
-def widths(width: int, num: int) -> tuple[int, ...]:
-    """Feature maps from the layer nearest the image inwards: `width`, doubled each time.
+def default_features(image_size: int, *, width: int = 64) -> tuple[int, ...]:
+    """Feature maps of the generator's hidden layers; those of the discriminator are the reverse.
+
+    One layer for each doubling: 28 pixels have (128, 64), 64 pixels (512, 256, 128, 64).
 
     Args:
-      width: of the first.
-      num: how many layers.
+      image_size: pixels a side.
+      width: of the layer nearest the image; each one further from it has twice as many.
 
     Returns:
-      (width, 2 width, 4 width, ...).
+      (..., 4 width, 2 width, width), from the latent to the image.
+
+    Raises:
+      UserError: no DCGAN of that size is defined, see `geometry`.
     """
-    return tuple(width * 2**i for i in range(num))
+    _, doublings = geometry(image_size)
+    return tuple(width * 2**i for i in reversed(range(doublings)))
+
+
+def check_features(features: Sequence[int], image_size: int) -> None:
+    """Refuses a generator with fewer hidden layers than doublings: its images would be too small.
+
+    Args:
+      features: feature maps of its hidden layers.
+      image_size: pixels a side.
+
+    Raises:
+      UserError: there are too few, or no DCGAN of that size is defined.
+    """
+    start, doublings = geometry(image_size)
+    if len(features) < doublings:
+        example = ",".join(map(str, default_features(image_size)))
+        raise UserError(
+            f"image_size {image_size} doubles {doublings} times from {start}, so the generator needs "
+            f"{doublings} feature maps or more, such as {example}; "
+            f"it has {','.join(map(str, features)) or 'none'}"
+        )
 
 
 def _norm(net: Generator | Discriminator, x: Array, train: bool) -> Array:

@@ -71,6 +71,68 @@ def test_a_turned_and_scaled_smooth_image_is_scipys():
     np.testing.assert_allclose(ours[0, 4:-4, 4:-4, 0], truth[4:-4, 4:-4], atol=2e-3)
 
 
+def _turned(scale, angle, shift=(0.0, 0.0)):
+    """The inverse of a map that shrinks by `scale` and turns."""
+    cosine, sine = scale * np.cos(angle), scale * np.sin(angle)
+    return np.array([[cosine, sine, shift[0]], [-sine, cosine, shift[1]], [0, 0, 1]])
+
+
+def _wave(rows, columns, places=None):
+    """A wave with so many half periods on each axis of 32 x 32, which its mirror images continue."""
+    x, y = np.meshgrid(np.arange(32), np.arange(32)) if places is None else places
+    return np.cos(np.pi * rows * y / 31) * np.cos(np.pi * columns * x / 31)
+
+
+def _warped(image, inverse):
+    result = transforms.warp(jnp.float32(image)[None, ..., None], jnp.float32(inverse)[None])
+    return np.asarray(result)[0, ..., 0]
+
+
+def test_a_checkerboard_that_shrinks_by_half_is_its_mean_grey():
+    board = 0.25 + _wave(31, 31)  # 1.25 and -0.75, in turn
+    for angle in (0.0, 0.5, np.pi / 4):
+        shrunk = _warped(board, _turned(2.0, angle, (0.3, 0.1)))
+        np.testing.assert_allclose(shrunk, 0.25, atol=1e-4)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.4])
+def test_what_is_too_fine_for_a_shrunk_image_is_removed_and_nothing_else(angle):
+    inverse = _turned(1.6, angle, (1.3, -0.6))
+    u, v = np.meshgrid(np.arange(32) - 15.5, np.arange(32) - 15.5)
+    places = (inverse @ np.stack([u.ravel(), v.ravel(), np.ones(1024)]))[:2] + 15.5
+    removed = 0
+    for half_periods in [(0, 2), (2, 1), (0, 27), (28, 2), (27, 29), (31, 31)]:
+        y, x = (n / 62 for n in half_periods)  # cycles a pixel, in the image
+        in_result = [np.abs(inverse[:2, :2].T @ [x, sign * y]).max() for sign in (1, -1)]
+        ours = _warped(_wave(*half_periods), inverse)
+        if min(in_result) >= 0.6:
+            np.testing.assert_allclose(ours, 0, atol=1e-4)
+            removed += 1
+        else:  # smooth: as the formula says
+            assert max(in_result) < 0.1
+            truth = _wave(*half_periods, places.reshape(2, 32, 32))
+            np.testing.assert_allclose(ours, truth, atol=1e-3)
+    assert removed >= 3
+
+
+def test_most_of_what_noise_would_alias_is_removed():
+    # What pixels of a half-sized image cannot show: a cubic alone lets half of its energy through.
+    noise = RANDOM.normal(size=(8, 32, 32))
+    spectrum, x = np.fft.fft2(noise), np.abs(np.fft.fftfreq(32))
+    fine = np.fft.ifft2(np.where(np.maximum(x[:, None], x[None]) > 0.25, spectrum, 0)).real
+    inverse = np.repeat(_turned(2.0, 0.0)[None], 8, 0)
+    aliased = transforms.warp(jnp.float32(fine)[..., None], jnp.float32(inverse))
+    energy = np.square(np.asarray(aliased)[:, 8:-8, 8:-8]).mean() / np.square(fine).mean()
+    assert energy < 0.04
+
+
+def test_a_mirrored_image_warps_to_the_mirror_image():
+    inverse = _turned(1.5, 0.7, (1.0, 2.0))
+    mirror = np.diag([-1.0, 1.0, 1.0])
+    there = transforms.warp(IMAGES[:, :, ::-1], _each(mirror @ inverse @ mirror))
+    np.testing.assert_allclose(there, transforms.warp(IMAGES, _each(inverse))[:, :, ::-1], atol=1e-5)
+
+
 def test_channels_are_mixed_by_their_matrix():
     matrix = RANDOM.normal(size=(3, 2, 3)).astype(np.float32)
     for image, m, result in zip(
@@ -105,8 +167,8 @@ def test_scaled_bands_are_scipys_convolution_of_the_mirrored_image():
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_places_next_to_whole_pixels_meet_their_own_weights(compiled):
-    # Row 1, column 1 comes from 1.00000004 and 1.99999994: either side of a pixel, by rounding.
-    inverse = _each([[0.9, 0.2, 0.4], [-0.3, 1.1, 0.7], [0, 0, 1]])
+    # Row 1, column 1 comes from next to row 2, column 1: from either side, by rounding.
+    inverse = _each([[0.7, 0.2, 0], [-0.2, 0.7, -0.3], [0, 0, 1]])
     warp = jax.jit(transforms.warp) if compiled else transforms.warp
     np.testing.assert_allclose(warp(IMAGES, inverse)[:, 1, 1], IMAGES[:, 2, 1], atol=2e-3)
     y = RANDOM.normal(size=IMAGES.shape).astype(np.float32)
