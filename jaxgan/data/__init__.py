@@ -4,7 +4,8 @@ A *source* is anything with `__len__` and `__getitem__`: an int gives one exampl
 a whole batch, both as a dict of NumPy arrays, `"image"` uint8 [H, W, C] and, where there are
 labels, `"label"` int32. It also says its `name`, `image_shape` (H, W, C), `num_classes` (0 without
 labels) and `fingerprint`, a short digest of its content that is saved beside a run, so that changed
-data is noticed.
+data is noticed. Optional are `class_names`, one text a class, and `labels`, int32 [N], where they
+can be had without decoding the examples; `spec.describe` uses both.
 
 To add a dataset, write `jaxgan/data/<name>.py` with a function that takes `data_dir` and `split`
 and returns a source. A set that fits in memory needs no class of its own: read the files and return
@@ -17,3 +18,6 @@ TensorFlow Datasets: each is imported by the function that needs it.
 """
 
 from jaxgan.data.registry import load as load
+from jaxgan.data.registry import train_and_test as train_and_test
+from jaxgan.data.subsets import choose as choose
+from jaxgan.data.subsets import hold_out as hold_out

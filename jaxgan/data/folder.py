@@ -1,4 +1,4 @@
-"""A folder of image files, sub-folders as classes: in memory when small, streamed when large."""
+"""A folder of image files, with or without labels: in memory when small, streamed when large."""
 
 import concurrent.futures
 import hashlib
@@ -9,7 +9,7 @@ import numpy as np
 from absl import logging
 
 from jaxgan import types
-from jaxgan.data import arrays, pixels
+from jaxgan.data import arrays, labels, pixels
 from jaxgan.types import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -30,9 +30,10 @@ def load(
 ) -> "arrays.ArraySource | FolderSource":
     """Opens a folder of images: `folder/*.png`, or `folder/<class>/*.png` for labels.
 
-    A folder that holds nothing but folders `train` and `test` is taken for two splits. Hidden files
-    and those that are no images by their suffix are ignored. Unreadable ones are skipped with a
-    warning, up to `max_bad_records`.
+    Folders nested in a class folder belong to that class. Labels may stand in a file instead,
+    `dataset.json` or `labels.csv` beside the images, see `labels.find`. A folder whose only folders
+    are `train` and `test` is taken for two splits. Hidden files and those that are no images by
+    their suffix are ignored. Unreadable ones are skipped with a warning, up to `max_bad_records`.
 
     Args:
       data_dir: the folder.
@@ -46,26 +47,16 @@ def load(
       The source.
 
     Raises:
-      UserError: no such folder, no images, classes nested too deep, images of several sizes and no
+      MissingSplit: no test split.
+      UserError: no such folder, no images, labels that do not fit, images of several sizes and no
         `image_size`, or too many unreadable files.
     """
-    root = _split_root(pathlib.Path(os.path.expanduser(data_dir)), split)
-    paths, classes = scan(root)
-    label = None
-    if classes:
-        number = {name: i for i, name in enumerate(classes)}
-        label = np.array([number[path.split("/")[0]] for path in paths], np.int32)
-        if len(classes) == 1:
-            logging.warning("%s: 1 class found (%s)", root, classes[0])
+    whole = pathlib.Path(os.path.expanduser(data_dir))
+    root = _split_root(whole, split)
+    paths = scan(root)
+    found = labels.find(root, paths, split="" if root == whole else split)
     shape = _common_shape(root, paths, image_size, channels)
-    source = FolderSource(
-        root,
-        paths,
-        label,
-        image_shape=shape,
-        num_classes=len(classes),
-        max_bad_records=max_bad_records,
-    )
+    source = FolderSource(root, paths, found, image_shape=shape, max_bad_records=max_bad_records)
     if len(paths) <= MEMORY_FILES and len(paths) * int(np.prod(shape)) <= MEMORY_BYTES:
         return source.in_memory()
     return source
@@ -91,43 +82,37 @@ def _split_root(root: pathlib.Path, split: str) -> pathlib.Path:
     return root
 
 
-def scan(root: pathlib.Path) -> tuple[list[str], list[str]]:
+def scan(root: pathlib.Path) -> list[str]:
     """Lists the image files of a folder in an order that every machine agrees on.
 
+    Links are followed, but for those that lead back to a folder they are in.
+
     Args:
-      root: the folder, at most two levels deep.
+      root: the folder.
 
     Returns:
-      The paths below `root` with "/" between parts, sorted, and the sorted names of the classes;
-      no classes when the images lie in `root` itself.
+      The paths below `root` with "/" between parts, sorted.
 
     Raises:
-      UserError: no images, nested too deep, or images beside class folders.
+      UserError: no images, or a folder that may not be read.
     """
     paths = []
+    above = {str(root): {os.path.realpath(root)}}  # of each folder, itself and those it is in
     for folder, folders, files in os.walk(root, followlinks=True, onerror=_unreadable):
-        inside = pathlib.Path(folder).relative_to(root)
-        folders[:] = [] if len(inside.parts) > 1 else sorted(f for f in folders if f[0] not in "._")
+        inside, parents = pathlib.Path(folder).relative_to(root), above.pop(folder)
+        real = {name: os.path.realpath(os.path.join(folder, name)) for name in folders}
+        folders[:] = sorted(f for f in folders if f[0] not in "._" and real[f] not in parents)
+        above |= {os.path.join(folder, name): parents | {real[name]} for name in folders}
         for name in files:
             if name[0] != "." and name.lower().endswith(SUFFIXES):
                 paths.append((inside / name).as_posix())
-    paths.sort()
-    deep = [path for path in paths if path.count("/") > 1]
-    if deep:
-        raise UserError(
-            f"{root}: {deep[0]} lies too deep; images belong at FOLDER/IMAGE or FOLDER/CLASS/IMAGE"
-        )
     if not paths:
         raise UserError(f"{root}: no images in it ({' '.join(SUFFIXES)})")
-    inside = [path for path in paths if "/" in path]
-    if inside and len(inside) < len(paths):
-        beside = next(path for path in paths if "/" not in path)
-        raise UserError(f"{root}: {beside} lies beside the class folders; move it into one or away")
-    return paths, sorted({path.split("/")[0] for path in inside})
+    return sorted(paths)
 
 
 def _unreadable(error: OSError) -> None:
-    """A class folder that may not be read would be missing without a word."""
+    """Without this a class folder that may not be read would be left out silently."""
     raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
 
 
@@ -145,7 +130,10 @@ def _common_shape(
         logging.warning(
             "%s: images with transparent parts (%s and others) are laid over white", root, clear[0]
         )
-    channels = channels or (1 if all(header.grey for header in headers.values()) else 3)
+    grey = all(header.grey for header in headers.values())
+    channels = channels or (1 if grey else 3)
+    sizes = {header.size for header in headers.values()}
+    pixels.log_changes(str(root), sizes, colour=not grey, image_size=image_size, channels=channels)
     if image_size:
         return image_size, image_size, channels
     first, size = next((path, header.size) for path, header in headers.items())
@@ -169,10 +157,9 @@ class FolderSource:
         self,
         root: pathlib.Path,
         paths: list[str],
-        label: np.ndarray | None,
+        found: labels.Labels = labels.NONE,
         *,
         image_shape: tuple[int, int, int],
-        num_classes: int = 0,
         max_bad_records: int = -1,
     ):
         """Keeps the list of files; reads none.
@@ -180,21 +167,21 @@ class FolderSource:
         Args:
           root: the folder.
           paths: of the images, below it.
-          label: int32 [N], or None.
+          found: their labels.
           image_shape: height, width and channels; square images are cropped and resized to it,
             others must have it already.
-          num_classes: number of classes, 0 without labels.
           max_bad_records: see `load`.
         """
-        self.root, self.paths, self.label = root, paths, label
-        self.image_shape, self.num_classes = image_shape, num_classes
-        self.name = str(root)
+        self.root, self.paths, self.labels = root, paths, found.label
+        self.num_classes, self.class_names = found.num_classes, found.class_names
+        self._label_file = found.file
+        self.image_shape, self.name = image_shape, str(root)
         self.max_bad_records = max_bad_records
         self.bad: dict[str, str] = {}  # path -> why it cannot be read
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the files' names and sizes."""
+        """Digest of the files' names and sizes, and of labels that a file gives."""
         digest = hashlib.blake2b(digest_size=8)
         for path in self.paths:
             try:
@@ -202,6 +189,8 @@ class FolderSource:
             except OSError:  # a dangling link: whoever decodes it says so
                 size = -1
             digest.update(f"{path}\0{size}\0".encode(errors="surrogateescape"))
+        if self._label_file and self.labels is not None:
+            digest.update(self.labels.tobytes())
         return digest.hexdigest()
 
     def __len__(self) -> int:
@@ -214,12 +203,12 @@ class FolderSource:
         index = int(index) % len(self)
         image = self._read(index)
         while image is None:
-            # The next readable file stands in: the same one in every process and every epoch.
+            # The next readable file is used instead: the same one in every process and epoch.
             index = (index + 1) % len(self)
             image = self._read(index)
-        return (
-            {"image": image} if self.label is None else {"image": image, "label": self.label[index]}
-        )
+        if self.labels is None:
+            return {"image": image}
+        return {"image": image, "label": self.labels[index]}
 
     def in_memory(self) -> arrays.ArraySource:
         """Decodes every file, leaving the unreadable ones out.
@@ -235,15 +224,17 @@ class FolderSource:
         good = np.array([image is not None for image in images])
         found = {"image": np.stack([image for image in images if image is not None])}
         del images  # halves the memory needed from here on
-        if self.label is not None:
-            found["label"] = self.label[good]
-        return arrays.ArraySource(found, name=self.name, num_classes=self.num_classes)
+        if self.labels is not None:
+            found["label"] = self.labels[good]
+        return arrays.ArraySource(
+            found, name=self.name, num_classes=self.num_classes, class_names=self.class_names
+        )
 
     def _read(self, index: int) -> np.ndarray | None:
         """Decodes one file; None, and a warning the first time, for one that cannot be read."""
         path = self.paths[index]
         if path in self.bad:
-            self._check_bad()  # whoever is told once may ask again, or another thread may
+            self._check_bad()  # raises again when asked again, or by another thread
             return None
         height, width, channels = self.image_shape
         size = height if height == width else 0

@@ -4,9 +4,11 @@ import functools
 import os
 import pathlib
 import stat
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+from absl import logging
 
 from jaxgan.types import UserError
 
@@ -114,6 +116,48 @@ def _resize_weights(old: int, new: int) -> np.ndarray:
 
     identity = PIL.Image.fromarray(np.eye(old, dtype=np.float32))
     return np.asarray(identity.resize((old, new), PIL.Image.Resampling.LANCZOS))
+
+
+def log_changes(
+    name: str, sizes: Iterable[tuple[int, int]], *, colour: bool, image_size: int, channels: int
+) -> None:
+    """Logs one line, once, if images will be cropped, scaled or made grey.
+
+    It is a warning where something is lost that nobody asked for: a part of the images by cropping,
+    or colours. Scaling alone, which `image_size` asks for, is information.
+
+    Args:
+      name: the file or dataset named in the message.
+      sizes: (height, width) of the images; none if they differ and are not known.
+      colour: whether any of them is in colour.
+      image_size: side in pixels of what is made of them; 0 if they keep their size.
+      channels: 1 or 3; 0 if they keep their colours.
+    """
+    changes, level = [], logging.INFO
+    kinds, wanted = sorted(set(sizes)), (image_size, image_size)
+    if image_size and not kinds:
+        changes.append(f"the middle square of each image is scaled to {image_size} x {image_size}")
+        level = logging.WARNING
+    elif image_size and kinds != [wanted]:
+        found = [f"{height} x {width}" for height, width in dict.fromkeys([kinds[0], kinds[-1]])]
+        text = f"images are {' to '.join(found)} (height x width)"
+        sides = sorted({min(size) for size in kinds})
+        if any(height != width for height, width in kinds):
+            middle = f" {sides[0]} x {sides[0]}" if len(sides) == 1 else " square of each"
+            text, level = f"{text}, cropped to the middle{middle}", logging.WARNING
+        if sides != [image_size]:
+            text += f", scaled to {image_size} x {image_size}"
+        changes.append(text)
+    if colour and channels == 1:
+        changes.append("images in colour are made grey, as channels is 1")
+        level = logging.WARNING
+    if changes:
+        _log_once(level, f"{name}: {'; '.join(changes)}")
+
+
+@functools.cache
+def _log_once(level: int, text: str) -> None:
+    logging.log(level, "%s", text)
 
 
 def check_image_options(image_size: int, channels: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxgan.data import arrays, digits, idx, pixels, stacked
+from jaxgan.data import arrays, digits, idx, pixels, stacked, subsets
 from jaxgan.types import UserError
 
 SPLITS = ("train", "test")
@@ -53,7 +53,7 @@ def load(
         folder of the dataset's name with them; otherwise TensorFlow Datasets' own folder.
       split: "train" or "test".
       image_size: side in pixels that every image is cropped and resized to; 0 for as it is.
-      channels: 1 (grey) or 3 (RGB); 0 for as they are.
+      channels: 1 (grey) or 3 (RGB); 0 for as they are, of a folder 3 if any image is in colour.
       max_bad_records: unreadable files of a folder of images skipped before it is an error; -1 for
         10 or 0.1 % of all, whichever is more.
 
@@ -61,6 +61,7 @@ def load(
       The source.
 
     Raises:
+      MissingSplit: the data are there, but have no such split.
       UserError: unknown name, missing or damaged data, no network.
     """
     if split not in SPLITS:
@@ -74,8 +75,34 @@ def load(
     return conform(source, image_size=image_size, channels=channels)
 
 
+def train_and_test(
+    name: str, *, share: float = subsets.SHARE, seed: int = 0, **options: Any
+) -> tuple[Source, Source]:
+    """Opens both splits of a dataset; without a test split, a random share of it is held out.
+
+    Args:
+      name: see `load`.
+      share: of the examples held out where there is no test split, see `subsets.hold_out`.
+      seed: of that choice.
+      **options: of `load`, without `split`.
+
+    Returns:
+      What to train on, and what to test with: disjoint.
+
+    Raises:
+      UserError: as `load`, or there are too few examples to hold some out.
+    """
+    train = load(name, split="train", **options)
+    try:
+        return train, load(name, split="test", **options)
+    except arrays.MissingSplit:
+        return subsets.hold_out(train, share=share, seed=seed)
+
+
 def conform(source: Source, *, image_size: int = 0, channels: int = 0) -> Source:
     """Resizes and recolours a source in memory; a streamed one does so itself.
+
+    What is lost, by cropping, scaling or dropping colours, is logged once.
 
     Args:
       source: any source.
@@ -87,8 +114,16 @@ def conform(source: Source, *, image_size: int = 0, channels: int = 0) -> Source
     """
     if not isinstance(source, arrays.ArraySource):
         return source
-    image = pixels.conform(source.arrays["image"], image_size=image_size, channels=channels)
-    if image is source.arrays["image"]:
+    images = source.arrays["image"]
+    pixels.log_changes(
+        source.name,
+        [images.shape[1:3]],
+        colour=images.shape[-1] == 3,
+        image_size=image_size,
+        channels=channels,
+    )
+    image = pixels.conform(images, image_size=image_size, channels=channels)
+    if image is images:
         return source
     changed = {**source.arrays, "image": image}
     return arrays.ArraySource(
@@ -114,7 +149,9 @@ def _idx(name: str, *, data_dir: str, split: str, image_size: int, channels: int
 def _stacked(*, data_dir: str, split: str, image_size: int, channels: int) -> Source:
     del image_size, channels
     if split != "train":
-        raise UserError("stacked_mnist is drawn from all of MNIST; it has only the split train")
+        raise arrays.MissingSplit(
+            "stacked_mnist is drawn from all of MNIST; it has only the split train"
+        )
     train, test = (load("mnist", data_dir=data_dir, split=part) for part in SPLITS)
     assert isinstance(train, arrays.ArraySource) and isinstance(test, arrays.ArraySource)
     return stacked.stack(stacked.join(train, test))

@@ -107,7 +107,10 @@ class TfdsSource:
         names = idx.CLASS_NAMES.get(info.name) or getattr(label, "names", None) or ()
         self.class_names = tuple(names) if len(names) == self.num_classes else ()
         self.image_shape = (image_size or height, image_size or width, channels or depth or 3)
-        self._form = {"image_size": image_size, "channels": self.image_shape[-1]}
+        sizes = [] if None in (height, width) else [(height, width)]
+        form = {"image_size": image_size, "channels": self.image_shape[-1]}
+        pixels.log_changes(self.name, sizes, colour=depth == 3, **form)
+        self._form = form
         part = info.splits[split]
         content = (self.name, split, part.num_examples, part.num_bytes, list(part.shard_lengths))
         self.fingerprint = hashlib.blake2b(repr(content).encode(), digest_size=8).hexdigest()

@@ -45,7 +45,44 @@ def test_images_come_in_the_order_of_their_names(tmp_path):
 def test_sub_folders_are_classes(tmp_path):
     source = folder.load(fill(tmp_path, ["dog/a.png", "cat/b.png", "dog/c.png"]))
     np.testing.assert_array_equal(source.arrays["label"], [0, 1, 1])
-    assert source.num_classes == 2
+    assert source.num_classes == 2 and source.class_names == ("cat", "dog")
+
+
+def test_deeper_folders_belong_to_the_class_they_are_in_and_it_is_said(tmp_path, caplog):
+    fill(tmp_path, ["cat/a.png", "cat/wild/b.png", "dog/x/y/c.png"])
+    source = folder.load(tmp_path)
+    np.testing.assert_array_equal(source.arrays["label"], [0, 0, 1])
+    assert source.class_names == ("cat", "dog")
+    assert caplog.text.count("first folder: cat/wild/b.png is of class cat") == 1
+
+
+def test_a_link_to_a_folder_above_is_not_followed(tmp_path):
+    fill(tmp_path, ["cat/a.png", "dog/b.png"])
+    (tmp_path / "cat" / "up").symlink_to(tmp_path)
+    (tmp_path / "cat" / "side").symlink_to(tmp_path / "dog")
+    (tmp_path / "dog" / "side").symlink_to(tmp_path / "cat")
+    assert folder.scan(tmp_path) == [
+        *("cat/a.png", "cat/side/b.png", "dog/b.png", "dog/side/a.png")
+    ]
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_labels_of_a_file_are_those_of_the_images(tmp_path, monkeypatch, in_memory):
+    monkeypatch.setattr(folder, "MEMORY_FILES", 100 if in_memory else 0)
+    fill(tmp_path, ["a.png", "b.png", "c.png"])
+    (tmp_path / "labels.csv").write_text("file_name,label\nc.png,dog\na.png,cat\nb.png,dog\n")
+    source = folder.load(tmp_path)
+    assert source.class_names == ("cat", "dog")
+    np.testing.assert_array_equal(source[np.arange(3)]["label"], [0, 1, 1])
+    (tmp_path / "labels.csv").write_text("file_name,label\nc.png,cat\na.png,cat\nb.png,dog\n")
+    assert folder.load(tmp_path).fingerprint != source.fingerprint
+
+
+def test_one_file_may_label_both_splits(tmp_path):
+    fill(tmp_path, ["train/a.png", "train/b.png", "test/a.png"])
+    (tmp_path / "labels.csv").write_text("file,label\ntrain/a.png,1\ntrain/b.png,0\ntest/a.png,0\n")
+    np.testing.assert_array_equal(folder.load(tmp_path).arrays["label"], [1, 0])
+    np.testing.assert_array_equal(folder.load(tmp_path, split="test").arrays["label"], [0])
 
 
 def test_hidden_and_other_files_are_ignored(tmp_path):
@@ -82,6 +119,26 @@ def test_mixed_modes_and_sizes_become_one_shape(tmp_path):
     assert folder.load(tmp_path, image_size=4, channels=1).image_shape == (4, 4, 1)
 
 
+def test_what_cropping_and_recolouring_lose_is_said_once_with_its_numbers(tmp_path, caplog):
+    fill(tmp_path, ["a.png"], size=(24, 40))
+    for _ in range(2):
+        folder.load(tmp_path, image_size=16, channels=1)
+    [record] = caplog.records
+    assert (
+        "images are 40 x 24 (height x width), cropped to the middle 24 x 24, scaled to 16 x 16;"
+        in (record.getMessage())
+    )
+    assert "made grey" in record.getMessage()
+    caplog.clear()
+    fill(tmp_path, ["b.png"], size=(9, 9))
+    folder.load(tmp_path, image_size=9)
+    assert "9 x 9 to 40 x 24 (height x width), cropped to the middle square of each" in caplog.text
+    caplog.clear()
+    for size in (6, 4):  # as they are, and only scaled
+        folder.load(fill(tmp_path / "same", ["a.png"]), image_size=size, channels=3)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
 def test_all_grey_folder_stays_grey(tmp_path):
     fill(tmp_path, ["a.png", "b.png"], mode="L", size=(4, 7))
     assert folder.load(tmp_path).image_shape == (7, 4, 1)
@@ -98,8 +155,7 @@ def test_sizes_that_differ_need_a_size(tmp_path):
     "names, words",
     [
         ([], "no images in it"),
-        (["a/b/c.png"], "a/b/c.png lies too deep"),
-        (["a/x.png", "b/y/z.png"], "b/y/z.png lies too deep"),
+        (["train/a/x.png", "val/b/y.png"], r"train, val. look like splits"),
         (["a/x.png", "y.png"], "y.png lies beside the class folders"),
     ],
 )
@@ -146,7 +202,7 @@ def test_nothing_readable_is_an_error(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(UserError, match="not one of its 1 image files can be read"):
         folder.load(tmp_path)
-    source = folder.FolderSource(tmp_path, ["a.png"], None, image_shape=(4, 4, 3))
+    source = folder.FolderSource(tmp_path, ["a.png"], image_shape=(4, 4, 3))
     for _ in range(2):  # and stays one, instead of a search without end
         with pytest.raises(UserError, match="1 of 1 image files cannot be read"):
             source[0]

@@ -158,7 +158,7 @@ def test_source_without_labels_has_none():
 
 
 def test_mode_is_chosen_by_platform_and_size(monkeypatch, tmp_path):
-    files = folder.FolderSource(tmp_path, ["a.png"], None, image_shape=(4, 4, 3))
+    files = folder.FolderSource(tmp_path, ["a.png"], image_shape=(4, 4, 3))
     assert pipeline.choose_mode(files) == "stream"
     assert pipeline.choose_mode(SOURCE) == "host"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -189,7 +189,7 @@ def test_wrong_arguments_are_refused_before_anything_is_read(options, words):
 
 
 def test_mode_through_memory_needs_data_in_memory(tmp_path):
-    files = folder.FolderSource(tmp_path, ["a.png"], None, image_shape=(4, 4, 3))
+    files = folder.FolderSource(tmp_path, ["a.png"], image_shape=(4, 4, 3))
     with pytest.raises(UserError, match="needs data in memory"):
         pipeline.batches(files, batch_size=1, seed=0, mode="host")
 
@@ -202,7 +202,7 @@ def files(tmp_path):
     """A folder of 12 images, not kept in memory."""
     for i in range(12):
         PIL.Image.new("RGB", (6, 6), (i, 0, 255 - i)).save(tmp_path / f"{i:02}.png")
-    return folder.FolderSource(tmp_path, sorted(os.listdir(tmp_path)), None, image_shape=(6, 6, 3))
+    return folder.FolderSource(tmp_path, sorted(os.listdir(tmp_path)), image_shape=(6, 6, 3))
 
 
 def test_decoding_in_threads_keeps_the_order(files):
@@ -244,7 +244,7 @@ import sys, time
 from jaxgan.data import folder, pipeline
 if __name__ == "__main__":
     paths = [f"{i:02}.png" for i in range(12)]
-    source = folder.FolderSource(__import__("pathlib").Path(sys.argv[1]), paths, None,
+    source = folder.FolderSource(__import__("pathlib").Path(sys.argv[1]), paths,
                                  image_shape=(6, 6, 3))
     iterator = pipeline.batches(source, batch_size=4, seed=0, workers=int(sys.argv[2]))
     batch = next(iterator)

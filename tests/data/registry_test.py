@@ -18,8 +18,33 @@ def test_digits_need_no_folder():
 def test_any_set_is_resized_and_recoloured():
     plain, changed = data.load("digits"), data.load("digits", image_size=16, channels=3)
     assert changed.image_shape == (16, 16, 3) and len(changed) == len(plain)
-    assert changed.num_classes == 10 and changed.fingerprint != plain.fingerprint
+    assert changed.class_names == plain.class_names and changed.num_classes == 10
+    assert changed.fingerprint != plain.fingerprint
     np.testing.assert_array_equal(changed[7]["label"], plain[7]["label"])
+
+
+def test_arrays_that_lose_something_are_said_and_others_not(tmp_path, caplog):
+    source = synthetic.squares(image_shape=(8, 6, 3))
+    np.savez(tmp_path / "a.npz", **source.arrays)
+    for options in ({}, {"channels": 3}):
+        data.load("arrays", data_dir=str(tmp_path / "a.npz"), **options)
+    assert caplog.text == ""
+    changed = data.load("arrays", data_dir=str(tmp_path / "a.npz"), image_size=6, channels=1)
+    assert changed.image_shape == (6, 6, 1) and len(caplog.records) == 1
+    assert "a.npz: images are 8 x 6 (height x width), cropped to the middle 6 x 6; images in" in (
+        caplog.text
+    )
+
+
+def test_a_set_without_a_test_split_has_a_share_held_out(tmp_path):
+    source = synthetic.squares(num_examples=40)
+    np.savez(tmp_path / "a.npz", **source.arrays)
+    options = {"data_dir": str(tmp_path / "a.npz"), "image_size": 8}
+    train, test = data.train_and_test("arrays", share=0.25, **options)
+    assert (len(train), len(test)) == (20, 20) and train.fingerprint != test.fingerprint
+    # What is trained on without asking for it stays whole.
+    assert data.load("arrays", **options).fingerprint == source.fingerprint
+    assert [len(part) for part in data.train_and_test("digits")] == [1500, 297]
 
 
 @pytest.mark.parametrize("name", registry.IDX_FAMILY)

@@ -63,7 +63,7 @@ def test_39_how_many_bad_files_are_skipped_is_chosen(tmp_path, monkeypatch, in_m
 
 
 def test_39_no_bad_file_is_skipped_where_a_flag_says_so(tmp_path):
-    fill(tmp_path / "data")
+    folder_test.fill(tmp_path / "data", [f"{i}.png" for i in range(4)], mode="L")
     (tmp_path / "data" / "1.png").write_bytes(b"<html>403</html>")
     message = command.mistake(
         "experiments.mnist",

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from jaxgan.data import arrays, folder, pixels
+from jaxgan.data import arrays, folder, labels, pixels
 from jaxgan.metrics import safetensors_file, torch_file, weights
 from jaxgan.types import UserError
 from tests.metrics import references
@@ -137,7 +137,7 @@ def test_any_bytes_of_an_image_are_decoded_or_skipped(kind, few_pixels):
     check()
 
 
-# --- safetensors ---
+# --- labels of a folder ---
 
 
 JSON = st.recursive(
@@ -147,6 +147,32 @@ JSON = st.recursive(
     ),
     max_leaves=8,
 )
+CELL = st.sampled_from(
+    ["a.png", "b.png", "label", "file", "1", "-1", "cat", '"', ",", ",", "\n", "\n", "\0", "\ud800"]
+)
+PAIRS = st.lists(st.one_of(JSON, st.tuples(st.sampled_from(["a.png", "b.png", "x"]), JSON)))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    content=st.one_of(
+        st.binary(max_size=40),
+        JSON.map(lambda x: json.dumps(x).encode()),
+        PAIRS.map(lambda x: json.dumps({"labels": x}).encode()),
+        st.lists(CELL).map(lambda x: ("file,label\n" + "".join(x)).encode(errors="surrogatepass")),
+    ),
+    suffix=st.sampled_from([".json", ".csv"]),
+)
+def test_any_bytes_of_a_file_of_labels_give_labels_or_one_line(content, suffix):
+    found = outcome(lambda path: labels.read(path, ["a.png", "b.png"]), content, suffix=suffix)
+    if found is not None and found.label is not None:
+        assert found.label.shape == (2,) and found.label.dtype == np.int32
+        assert found.label.min() >= 0 and found.label.max() < found.num_classes
+
+
+# --- safetensors ---
+
+
 TENSOR = st.fixed_dictionaries(
     {
         "dtype": st.one_of(st.sampled_from([*safetensors_file._DTYPES, "F8"]), JSON),
