@@ -1,4 +1,4 @@
-"""Looking ahead: unrolled and extragradient steps on networks, against what they are made of."""
+"""Looking ahead and accumulating, against what they are made of; and what schedules do in them."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgan import parallel, penalties, steps
+from jaxgan import parallel, penalties, regularizers, state, steps
 from jaxgan.losses import ADVERSARIAL
 from tests.helpers import tiny
 
@@ -16,7 +16,6 @@ GEN, DISC = tiny.DenseGen(), tiny.DenseDisc(batch_norm=False)
 PLAIN_GEN = tiny.DenseGen(batch_norm=False)  # mixes no examples of a share
 TX = optax.sgd(0.2, momentum=0.5)
 BATCH = tiny.batch(side=4)
-LOSS = ADVERSARIAL["nonsaturating"]
 
 
 def repeated(key, num, dim):
@@ -25,11 +24,12 @@ def repeated(key, num, dim):
     return jnp.tile(Z, (num // 4, 1))[:, :dim]
 
 
-GAME = {"latent_dim": tiny.LATENT_DIM, "prior": repeated}
+def _game(gen=GEN, loss="nonsaturating", **options):
+    return tiny.make_game(gen, DISC, loss, prior=repeated, **options)
 
 
-def _start(tx=TX):
-    return tiny.dense_state(GEN, DISC, tx, tx)
+def _start(tx=TX, gen=GEN):
+    return tiny.dense_state(gen, DISC, tx, tx)
 
 
 def _run(step, start, batch=BATCH):
@@ -37,33 +37,28 @@ def _run(step, start, batch=BATCH):
 
 
 def test_unrolled_by_nothing_is_the_plain_step():
-    plain, _ = _run(steps.gen_step(GEN, DISC, TX, LOSS, **GAME), _start())
-    ours, metrics = _run(
-        steps.unrolled_gen_step(GEN, DISC, TX, TX, LOSS, unroll=0, **GAME), _start()
-    )
+    plain, seen = _run(steps.gen_step(_game(), TX), _start())
+    ours, metrics = _run(steps.unrolled_gen_step(_game(), TX, TX, unroll=0), _start())
     assert tiny.largest_difference(plain.gen, ours.gen) < 1e-6
-    assert set(metrics) == {"gen/loss"}
+    assert set(metrics) == set(seen)
 
 
 def test_unrolled_loss_is_that_against_the_discriminator_updated_and_it_stays():
-    penalty = penalties.weighted(penalties.r1, 0.3)
-    start = _start()
-    disc_step = steps.disc_step(GEN, DISC, TX, LOSS, penalty=penalty, **GAME)
-    ahead, _ = _run(steps.repeat(disc_step, 2), start)
-    _, expected = _run(steps.gen_step(GEN, DISC, TX, LOSS, **GAME), ahead)
-    after, metrics = _run(
-        steps.unrolled_gen_step(GEN, DISC, TX, TX, LOSS, unroll=2, penalty=penalty, **GAME), start
-    )
+    game, start = _game(penalty=penalties.weighted(penalties.r1, 0.3)), _start()
+    ahead, _ = _run(steps.repeat(steps.disc_step(game, TX), 2), start)
+    gen_step = steps.gen_step(game, TX)
+    _, expected = _run(gen_step, ahead)
+    after, metrics = _run(steps.unrolled_gen_step(game, TX, TX, unroll=2), start)
     np.testing.assert_allclose(metrics["gen/loss"], expected["gen/loss"], rtol=1e-5)
     assert tiny.equal(after.disc, start.disc)
     # The gradient flows through the updates: it is not that of the discriminator held fixed.
-    held, _ = _run(steps.gen_step(GEN, DISC, TX, LOSS, **GAME), start.replace(disc=ahead.disc))
+    held, _ = _run(gen_step, start.replace(disc=ahead.disc))
     assert tiny.largest_difference(after.gen.params, held.gen.params) > 1e-4
 
 
 def test_unrolling_adam_needs_its_epsilon_under_the_root_and_then_works():
     tx = optax.adam(1e-2, eps_root=1e-8)
-    after, _ = _run(steps.unrolled_gen_step(GEN, DISC, tx, tx, LOSS, unroll=3, **GAME), _start(tx))
+    after, _ = _run(steps.unrolled_gen_step(_game(), tx, tx, unroll=3), _start(tx))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.gen.params))
 
 
@@ -71,39 +66,111 @@ def test_unrolling_adam_needs_its_epsilon_under_the_root_and_then_works():
     "tx", [optax.sgd(0.1, momentum=0.5), optax.adam(1e-2)], ids=["sgd", "adam"]
 )
 def test_extragradient_moves_by_the_second_gradient_from_where_it_was(tx):
-    gen = PLAIN_GEN  # Adam makes full-size steps of the rounding noise before batch norm
-    step = steps.simultaneous_step(gen, DISC, tx, tx, LOSS, **GAME)
-    start = tiny.dense_state(gen, DISC, tx, tx)
+    game = _game(PLAIN_GEN)  # Adam makes full-size steps of the rounding noise before batch norm
+    step, start = steps.simultaneous_step(game, tx, tx), _start(tx, PLAIN_GEN)
     ahead, _ = _run(step, start)
     twice, metrics = _run(step, ahead)
-    after, ours = _run(steps.extragradient(step), start)
+    after, ours = _run(steps.extragradient_step(game, tx, tx), start)
     for player in ("gen", "disc"):
-        moved = jax.tree.map(
-            lambda w, a, b: w + b - a,
-            *(getattr(now, player).params for now in (start, ahead, twice)),
-        )
-        assert tiny.largest_difference(getattr(after, player).params, moved) < 1e-5
-        assert (
-            tiny.largest_difference(
-                getattr(after, player).opt_state, getattr(twice, player).opt_state
-            )
-            < 1e-5
-        )
+        first, second, third, got = (getattr(now, player) for now in (start, ahead, twice, after))
+        moved = jax.tree.map(lambda w, a, b: w + b - a, first.params, second.params, third.params)
+        assert tiny.largest_difference(got.params, moved) < 1e-5
+        # The moments see both gradients.
+        assert tiny.largest_difference(got.opt_state, third.opt_state) < 1e-5
     assert set(ours) == set(metrics)
+
+
+def test_extragradient_keeps_the_weights_where_a_projection_puts_them():
+    tx = optax.chain(optax.sgd(0.5), regularizers.clip_weights(0.05))
+    now, step = _start(tx), jax.jit(steps.extragradient_step(_game(), tx, tx))
+    for _ in range(3):
+        now, _ = step(KEY, now, BATCH)
+    sizes = [float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(now.disc.params)]
+    assert max(sizes) < 0.05 + 1e-6
+
+
+def _counts(opt_state):
+    """Every whole number in the state of a transformation: how far its schedules are."""
+    leaves = jax.tree.leaves(opt_state)
+    return {int(leaf) for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.integer)}
+
+
+def _halving(count):
+    return 0.1 * 0.5**count
+
+
+# D is one number, whose gradient is -1 always: SGD moves it by its rate.
+STRAIGHT = steps.Game(
+    gen=lambda key, variables, batch: ({"image": 0.0 * batch["image"]}, {}),
+    disc=lambda key, variables, batch: ({"logits": variables["params"] * batch["image"]}, {}),
+    loss=ADVERSARIAL["wasserstein"],
+)
+ONES = {"image": jnp.ones(6)}
+
+
+def _straight_start(tx):
+    player = state.init_player({"params": jnp.zeros(())}, tx)
+    return state.init_state(player, player)
+
+
+@pytest.mark.parametrize(
+    "tx",
+    [
+        optax.sgd(_halving),
+        optax.inject_hyperparams(optax.sgd)(_halving),
+        optax.chain(optax.inject_hyperparams(optax.scale)(1.0), optax.sgd(_halving)),
+    ],
+    ids=["schedule", "injected", "both"],
+)
+def test_extragradient_advances_schedules_once_a_step(tx):
+    step = jax.jit(steps.train_step(steps.extragradient_step(STRAIGHT, tx, tx)))
+    now, place = _straight_start(tx), 0.0
+    for number in range(3):
+        now, _ = step(KEY, now, ONES)
+        place += _halving(number)
+        assert _counts(now.disc.opt_state) == {number + 1}
+        np.testing.assert_allclose(now.disc.params, place, rtol=1e-6)
+
+
+@pytest.mark.parametrize("several", [steps.repeat, steps.microbatches])
+def test_a_schedule_in_a_transformation_counts_updates_and_a_rate_may_count_steps(several):
+    def moved(step, tx):
+        now, places = _straight_start(tx), [0.0]
+        trained = jax.jit(steps.train_step(several(step, 3)))
+        for _ in range(2):
+            now, _ = trained(KEY, now, ONES)
+            places.append(float(now.disc.params))
+        return np.diff(places)
+
+    counting = optax.sgd(_halving)
+    updates = [sum(_halving(n) for n in numbers) for numbers in (range(3), range(3, 6))]
+    np.testing.assert_allclose(
+        moved(steps.disc_step(STRAIGHT, counting), counting), updates, rtol=1e-5
+    )
+    following = steps.scheduled(lambda step: steps.disc_step(STRAIGHT, optax.sgd(_halving(step))))
+    np.testing.assert_allclose(
+        moved(following, optax.sgd(0.1)), [3 * _halving(0), 3 * _halving(1)], rtol=1e-5
+    )
+
+
+def test_extragradient_counts_both_gradients_in_the_bias_correction_of_adam_alone():
+    tx = optax.adam(_halving)
+    now, _ = _run(steps.extragradient_step(STRAIGHT, tx, tx), _straight_start(tx), ONES)
+    adam, scheduled = now.disc.opt_state
+    assert int(adam.count) == 2 and int(scheduled.count) == 1
 
 
 @pytest.mark.parametrize("kind", ["unrolled", "extragradient"])
 def test_looking_ahead_on_eight_devices_is_looking_ahead_on_one(kind):
-    gen, tx = PLAIN_GEN, optax.sgd(0.2)
+    tx = optax.sgd(0.2)
 
     def build(axis_name):
-        game = {**GAME, "axis_name": axis_name, "penalty": penalties.r1_r2}
+        game = _game(PLAIN_GEN, axis_name=axis_name, penalty=penalties.r1_r2)
         if kind == "unrolled":
-            return steps.unrolled_gen_step(gen, DISC, tx, tx, LOSS, unroll=2, **game)
-        return steps.extragradient(steps.simultaneous_step(gen, DISC, tx, tx, LOSS, **game))
+            return steps.unrolled_gen_step(game, tx, tx, unroll=2)
+        return steps.extragradient_step(game, tx, tx)
 
-    start = tiny.dense_state(gen, DISC, tx, tx)
-    batch = tiny.batch(size=32, side=4)
+    start, batch = _start(tx, PLAIN_GEN), tiny.batch(size=32, side=4)
     one, want = _run(build(None), start, batch)
     before = tiny.host(start)
     eight, got = parallel.pmap_step(build(parallel.AXIS))(KEY, start, batch)
@@ -125,18 +192,14 @@ def _accumulated(tx, n):
     ],
 )
 def test_accumulated_gradients_are_those_of_the_large_batch(loss, penalty):
-    gen, loss = PLAIN_GEN, ADVERSARIAL[loss]
-    whole = steps.chain(
-        steps.disc_step(gen, DISC, TX, loss, penalty=penalty, **GAME),
-        steps.gen_step(gen, DISC, TX, loss, **GAME),
-    )
-    tx = _accumulated(TX, 4)
+    game, tx = _game(PLAIN_GEN, loss, penalty=penalty), _accumulated(TX, 4)
+    whole = steps.chain(steps.disc_step(game, TX), steps.gen_step(game, TX))
     shares = steps.chain(
-        steps.over_shares(steps.disc_step(gen, DISC, tx, loss, penalty=penalty, **GAME), 4),
-        steps.over_shares(steps.gen_step(gen, DISC, tx, loss, **GAME), 4),
+        steps.microbatches(steps.disc_step(game, tx), 4),
+        steps.microbatches(steps.gen_step(game, tx), 4),
     )
-    expected = tiny.dense_state(gen, DISC, TX, TX)
-    ours = tiny.dense_state(gen, DISC, tx, tx)
+    expected, ours = _start(TX, PLAIN_GEN), _start(tx, PLAIN_GEN)
+    before = ours
     for number in range(2):
         batch = tiny.batch(number, side=4)
         (expected, want), (ours, got) = _run(whole, expected, batch), _run(shares, ours, batch)
@@ -146,14 +209,12 @@ def test_accumulated_gradients_are_those_of_the_large_batch(loss, penalty):
     for player in ("gen", "disc"):
         params = [getattr(now, player).params for now in (expected, ours)]
         assert tiny.largest_difference(*params) < 1e-5
-    before = tiny.dense_state(gen, DISC, TX, TX)
     assert tiny.largest_difference(ours.gen.params, before.gen.params) > 1e-3
 
 
 def test_accumulation_moves_nobody_before_the_last_share():
     tx = _accumulated(TX, 2)
-    start = tiny.dense_state(GEN, DISC, tx, tx)
-    step = steps.disc_step(GEN, DISC, tx, LOSS, **GAME)
+    step, start = steps.disc_step(_game(), tx), _start(tx)
     once, _ = _run(step, start)
     assert tiny.equal(once.disc.params, start.disc.params)
     twice, _ = _run(step, once)
