@@ -51,7 +51,7 @@ class Config(ImageConfig):
         for name, default in (("gen_features", widths), ("disc_features", widths[::-1])):
             if not getattr(self, name):
                 object.__setattr__(self, name, ",".join(map(str, default)))
-        dcgan.check_features(self.image_size, cli.integers(self, "gen_features"))
+        dcgan.check_features(cli.integers(self, "gen_features"), self.image_size)
         cli.integers(self, "disc_features")
         if self.penalty != "none" and self.disc_norm == "batch":
             raise UserError(

@@ -176,7 +176,9 @@ def describe(
     if source is not None:
         example = jax.tree.map(np.asarray, source[np.zeros(1, np.int64)])
         batch = {k: jax.ShapeDtypeStruct((rows, *v.shape[1:]), v.dtype) for k, v in example.items()}
-        print(f"data: {source.name}, {len(source)} images of {source.image_shape}")
+        shapes = {name: x.shape[1:] for name, x in example.items()}
+        told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        print(f"data: {source.name}, {len(source)} examples of {told}")
     print(f"generator: {count(state.gen.params):,} parameters")
     print(f"discriminator: {count(state.disc.params):,} parameters")
     kind = jax.devices()[0].device_kind

@@ -130,7 +130,9 @@ def test_a_mirrored_image_warps_to_the_mirror_image():
     inverse = _turned(1.5, 0.7, (1.0, 2.0))
     mirror = np.diag([-1.0, 1.0, 1.0])
     there = transforms.warp(IMAGES[:, :, ::-1], _each(mirror @ inverse @ mirror))
-    np.testing.assert_allclose(there, transforms.warp(IMAGES, _each(inverse))[:, :, ::-1], atol=1e-5)
+    np.testing.assert_allclose(
+        there, transforms.warp(IMAGES, _each(inverse))[:, :, ::-1], atol=1e-5
+    )
 
 
 def test_channels_are_mixed_by_their_matrix():

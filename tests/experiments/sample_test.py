@@ -83,7 +83,8 @@ def test_interpolation_fills_the_grid_row_by_row(workdir, tmp_path):
 def test_interpolation_stays_within_a_class_and_within_the_truncation(workdir, tmp_path):
     _sample(workdir, tmp_path / "a.npz", num=20, interpolate=True)
     with np.load(tmp_path / "a.npz") as archive:
-        np.testing.assert_array_equal(archive["label"].reshape(4, 5), [[0] * 5, [1] * 5, [2] * 5, [0] * 5])
+        label = archive["label"].reshape(4, 5)
+    np.testing.assert_array_equal(label, np.repeat([[0], [1], [2], [0]], 5, axis=1))
     free = _sample(workdir, tmp_path / "a.npz", num=64, interpolate=True, label="0")
     narrow = _sample(
         workdir, tmp_path / "a.npz", num=64, interpolate=True, label="0", truncation=0.05
@@ -157,7 +158,7 @@ def test_labels_of_a_run_without_them_are_refused(workdir, tmp_path):
     record = json.loads((tmp_path / "run" / "config.json").read_text())
     record["config"]["conditional"] = False
     (tmp_path / "run" / "config.json").write_text(json.dumps(record))
-    with pytest.raises(UserError, match="--label="0": the run has no labels"):
+    with pytest.raises(UserError, match="--label=0: the run has no labels"):
         _sample(tmp_path / "run", tmp_path / "a.png", label="0")
 
 
