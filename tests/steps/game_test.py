@@ -223,11 +223,11 @@ def _start(players, batch, tx):
 def test_every_game_trains_and_its_terms_fall(name):
     make, batch, falling = GAMES[name]
     game, *players = make(None)
-    tx = optax.adam(5e-3)
+    tx = optax.adam(1e-2)
     start = _start(players, batch, tx)
     step = jax.jit(steps.train_step(UPDATES["alternating"](game, tx), steps.ema_step(0.9)))
     now, rows = start, []
-    for _ in range(12):
+    for _ in range(30):
         now, metrics = step(KEY, now, batch)
         rows.append(metrics)
     assert rows[-1]["gen/finite"] and rows[-1]["disc/finite"]
@@ -237,7 +237,8 @@ def test_every_game_trains_and_its_terms_fall(name):
         terms = getattr(game, f"{player}_terms")
         assert {f"{player}/{term}" for term in terms} <= set(rows[0])
     for metric in falling:
-        assert float(rows[-1][metric]) < 0.97 * float(rows[0][metric]), metric
+        values = np.array([row[metric] for row in rows])
+        assert values[-5:].mean() < 0.95 * values[:5].mean(), metric
     assert ("disc/penalty" in rows[0]) == (game.penalty is not None)
     assert "gen/diversity" in rows[0]
 
@@ -328,7 +329,7 @@ def test_logits_are_float32_whatever_the_networks_compute_in():
     )
     disc = _start(players, {"image": IMAGE}, optax.sgd(0.1)).disc
     loss, (_, metrics) = half.disc_loss(KEY, disc.params, disc, {"image": IMAGE}, {"image": -IMAGE})
-    assert {loss.dtype, *(value.dtype for value in metrics.values())} == {jnp.float32}
+    assert all(value.dtype == jnp.float32 for value in (loss, *metrics.values()))
 
 
 @pytest.mark.parametrize(("player", "name"), [("gen", "loss"), ("disc", "penalty")])
@@ -367,22 +368,24 @@ def _call(definition, variables, *inputs):
     module = nnx.merge(definition, variables["params"], variables["stats"])
     out = module(*inputs)
     _, _, stats = nnx.split(module, nnx.Param, ...)
-    return out, {"stats": stats}
+    return out, {"stats": nnx.to_pure_dict(stats)}
 
 
 def _as_linen(variables):
     """The same numbers as variables of the Linen networks."""
     names = {"first": "Dense_0", "norm": "BatchNorm_0", "last": "Dense_1"}
-    params, stats = (nnx.to_pure_dict(variables[part]) for part in ("params", "stats"))
-    renamed = {names[name]: value for name, value in params.items()}
-    return {"params": renamed, "batch_stats": {"BatchNorm_0": stats["norm"]}}
+    renamed = {names[name]: value for name, value in variables["params"].items()}
+    return {"params": renamed, "batch_stats": {"BatchNorm_0": variables["stats"]["norm"]}}
 
 
 def test_networks_of_flax_nnx_plug_in_and_train_as_those_of_linen():
     tx, batch = optax.sgd(0.2, momentum=0.5), tiny.batch(side=4)
-    (gen_def, *gen_vars), (disc_def, *disc_vars) = (
-        nnx.split(module(nnx.Rngs(n)), nnx.Param, ...) for n, module in enumerate((NnxGen, NnxDisc))
-    )
+    parts = [nnx.split(net(nnx.Rngs(0)), nnx.Param, ...) for net in (NnxGen, NnxDisc)]
+    (gen_def, *_), (disc_def, *_) = parts
+    variables = [
+        {"params": nnx.to_pure_dict(params), "stats": nnx.to_pure_dict(stats)}
+        for _, params, stats in parts
+    ]
 
     def gen(key, variables, batch):
         z_key, _ = jax.random.split(key)  # as `from_latents` draws
@@ -396,9 +399,6 @@ def test_networks_of_flax_nnx_plug_in_and_train_as_those_of_linen():
 
     linen = tiny.make_game(tiny.DenseGen(), tiny.DenseDisc(), "relativistic")
     ours = dataclasses.replace(linen, gen=gen, disc=disc)
-    variables = [
-        dict(zip(("params", "stats"), each, strict=True)) for each in (gen_vars, disc_vars)
-    ]
     now = state.init_state(*(state.init_player(each, tx) for each in variables))
     same = state.init_state(*(state.init_player(_as_linen(each), tx) for each in variables))
     build = lambda game: jax.jit(  # noqa: E731
@@ -414,4 +414,4 @@ def test_networks_of_flax_nnx_plug_in_and_train_as_those_of_linen():
         mine, theirs = (getattr(each, player).variables for each in (now, same))
         assert tiny.largest_difference(_as_linen(mine), theirs) < 1e-6
     assert tiny.largest_difference(_as_linen(now.gen_ema), same.gen_ema) < 1e-6
-    assert tiny.largest_difference(now.gen.params, gen_vars[0]) > 1e-2  # they did train
+    assert tiny.largest_difference(now.gen.params, variables[0]["params"]) > 1e-2  # they did train
