@@ -1,12 +1,15 @@
 """From Flax modules to the two functions of a `Game`; any function of the same form will do too.
 
-One for a network of Flax NNX, of which `nnx.split` made the definition and the variables:
+A network of Flax NNX, as a player with variables {"params": ..., "stats": ...}:
+
+    definition, params, stats = nnx.split(Generator(nnx.Rngs(0)), nnx.Param, ...)
+    variables = {"params": nnx.to_pure_dict(params), "stats": nnx.to_pure_dict(stats)}
 
     def gen(key, variables, batch):
         module = nnx.merge(definition, variables["params"], variables["stats"])
         image = module(latents.normal(key, batch["image"].shape[0], 64))
         _, _, stats = nnx.split(module, nnx.Param, ...)
-        return {"image": image}, {"stats": stats}
+        return {"image": image}, {"stats": nnx.to_pure_dict(stats)}
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan import state, steps
+from jaxgan import collectives, parallel, state, steps
 from jaxgan.types import UserError
 
 KEY = jax.random.key(3)
@@ -199,3 +199,119 @@ def test_steps_in_one_launch_are_single_ones_on_the_batches_side_by_side():
     bad = {"x": x, "loss": loss.at[0, 1].set(jnp.nan), "data": data}
     _, metrics = run(launch, _state(total=jnp.float32(1.0)), bad)
     assert not bool(metrics["gen/finite"]) and bool(metrics["disc/finite"])
+
+
+def _walk(key, now, batch):
+    """Moves both players by what the batch holds and what its key draws."""
+    amount = batch["x"].sum() + jax.random.uniform(key) + batch["data"]["y"][0]
+    gen = now.gen.replace(params=jax.tree.map(lambda w: w + amount, now.gen.params))
+    return now.replace(gen=gen), {"gen/loss": amount}
+
+
+WALK = steps.train_step(_walk)
+DATA = {"data": {"y": jnp.array([100.0])}}
+
+
+def _alone(step, keys, batches, num_calls=2):
+    """Each seed by itself: its final parameters and the metrics of its last call."""
+    params, seen = [], []
+    for key, batch in zip(keys, batches, strict=True):
+        now = steps.init_guard(_state())
+        for _ in range(num_calls):
+            now, metrics = run(step, now, batch, key)
+        params.append(now.gen.params["w"])
+        seen.append(metrics["gen/loss"])
+    return np.stack(params), np.stack(seen)
+
+
+def _together(step, keys, batch, num_calls=2):
+    now = steps.init_ensemble(keys, lambda key: steps.init_guard(_state()))
+    for _ in range(num_calls):
+        now, metrics = run(step, now, batch, keys)
+    return now, metrics
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("per_seed", [False, True])
+def test_an_ensemble_is_each_of_its_members_alone(per_seed, unroll):
+    keys, rows = jax.random.split(KEY, 3), jnp.arange(12.0).reshape(4, 3)
+    x = rows if per_seed else rows[:, 0]
+    batches = [{"x": rows[:, n if per_seed else 0], **DATA} for n in range(3)]
+    guarded = steps.skip_nonfinite(steps.after_rollback(WALK))
+    params, losses = _alone(guarded, keys, batches)
+    step = steps.ensemble(guarded, per_seed=per_seed, unroll=unroll)
+    now, metrics = _together(step, keys, {"x": x, **DATA})
+    np.testing.assert_allclose(now.gen.params["w"], params, rtol=1e-6)
+    np.testing.assert_allclose(metrics["gen/loss"], losses, rtol=1e-6)
+    assert int(now.step) == 2 and now.step.shape == ()
+    assert metrics["guard/skipped"].shape == (3,) and metrics["gen/finite"].shape == ()
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+def test_a_member_that_is_not_finite_is_dropped_alone_and_told_where_nobody_guards(unroll):
+    keys = jax.random.split(KEY, 2)
+    batch = {"x": jnp.array([[1.0, np.nan]]), **DATA}
+    guarded = steps.ensemble(steps.skip_nonfinite(WALK), per_seed=True, unroll=unroll)
+    now, metrics = _together(guarded, keys, batch, num_calls=1)
+    np.testing.assert_array_equal(metrics["guard/skipped"], [0.0, 1.0])
+    np.testing.assert_array_equal(now.gen.params["w"][1], np.ones(2))
+    assert bool(metrics["gen/finite"]) and float(now.gen.params["w"][0, 0]) > 100.0
+    bare = steps.ensemble(WALK, per_seed=True, unroll=unroll)
+    _, metrics = _together(bare, keys, batch, num_calls=1)
+    assert not bool(metrics["gen/finite"]) and bool(metrics["disc/finite"])
+    assert np.isfinite(metrics["gen/loss"][0]) and np.isnan(metrics["gen/loss"][1])
+
+
+def test_an_ensemble_takes_several_steps_in_one_launch():
+    keys, rows = jax.random.split(KEY, 2), jnp.arange(24.0).reshape(4, 2, 3)  # [B, S, n]
+    step = steps.multi_step(WALK, 3)
+    params, losses = _alone(step, keys, [{"x": rows[:, n], **DATA} for n in range(2)])
+    now, metrics = _together(steps.ensemble(step, per_seed=True), keys, {"x": rows, **DATA})
+    np.testing.assert_allclose(now.gen.params["w"], params, rtol=1e-6)
+    np.testing.assert_allclose(metrics["gen/loss"], losses, rtol=1e-6)
+    assert int(now.step) == 6
+
+
+def _seen(key, now, batch):
+    return now, {"image": batch["image"]}
+
+
+def _flips(seen, x):
+    """Whether each image was flipped; one of the two it must be."""
+    turned = np.array([(a == b[:, ::-1]).all() for a, b in zip(seen, x, strict=True)])
+    kept = np.array([(a == b).all() for a, b in zip(seen, x, strict=True)])
+    assert (turned ^ kept).all()
+    return turned
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_half_of_the_images_are_mirrored_others_at_every_step(outside):
+    x = np.random.default_rng(0).normal(size=(64, 2, 3, 1)).astype(np.float32)
+    step = steps.mirrored(_seen)
+    step = steps.mirrored(steps.train_step(_seen)) if outside else steps.train_step(step)
+    step, patterns = jax.jit(step), []
+    for number in range(3):
+        _, metrics = step(KEY, _state(number), {"image": x})
+        patterns.append(_flips(np.asarray(metrics["image"]), x))
+        assert 16 < patterns[-1].sum() < 48
+    assert len({tuple(pattern) for pattern in patterns}) == 3
+
+
+def test_each_device_mirrors_its_share_of_what_one_device_mirrors():
+    x = np.random.default_rng(0).normal(size=(16, 2, 3, 1)).astype(np.float32)
+    _, one = run(steps.mirrored(_seen), _state(), {"image": x})
+    gathered = lambda key, now, batch: (  # noqa: E731
+        now,
+        {"image": collectives.gather(batch["image"], parallel.AXIS)},
+    )
+    step = parallel.pmap_step(steps.mirrored(gathered, axis_name=parallel.AXIS))
+    _, eight = step(KEY, _state(), {"image": x})
+    np.testing.assert_array_equal(eight["image"], one["image"])
+
+
+def test_only_the_example_named_is_mirrored():
+    x = np.random.default_rng(0).normal(size=(16, 2, 3, 1)).astype(np.float32)
+    step = steps.mirrored(lambda key, now, batch: (now, dict(batch)), example="photo")
+    _, seen = run(step, _state(), {"image": x, "photo": x})
+    np.testing.assert_array_equal(seen["image"], x)
+    assert _flips(np.asarray(seen["photo"]), x).any()
