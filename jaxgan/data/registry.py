@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxgan.data import arrays, digits, idx, pixels, stacked, subsets
+from jaxgan.data import arrays, digits, idx, pixels, stacked
 from jaxgan.types import UserError
 
 SPLITS = ("train", "test")
@@ -73,30 +73,6 @@ def load(
     data_dir = os.path.expanduser(data_dir)
     source = loader(data_dir=data_dir, split=split, image_size=image_size, channels=channels)
     return conform(source, image_size=image_size, channels=channels)
-
-
-def train_and_test(
-    name: str, *, share: float = subsets.SHARE, seed: int = 0, **options: Any
-) -> tuple[Source, Source]:
-    """Opens both splits of a dataset; without a test split, a random share of it is held out.
-
-    Args:
-      name: see `load`.
-      share: of the examples held out where there is no test split, see `subsets.hold_out`.
-      seed: of that choice.
-      **options: of `load`, without `split`.
-
-    Returns:
-      What to train on, and what to test with: disjoint.
-
-    Raises:
-      UserError: as `load`, or there are too few examples to hold some out.
-    """
-    train = load(name, split="train", **options)
-    try:
-        return train, load(name, split="test", **options)
-    except arrays.MissingSplit:
-        return subsets.hold_out(train, share=share, seed=seed)
 
 
 def conform(source: Source, *, image_size: int = 0, channels: int = 0) -> Source:
