@@ -49,7 +49,7 @@ def load(
       name: `digits` (bundled, no download), `mnist`, `fashion_mnist`, `kmnist`, `stacked_mnist`
         (made of MNIST), `arrays` (data_dir is an .npz file), `folder` (data_dir is a folder of
         images), or any name that TensorFlow Datasets knows.
-      data_dir: where the data lies. For the MNIST family a folder with the idx files, or one with a
+      data_dir: where the data are. For the MNIST family a folder with the idx files, or one with a
         folder of the dataset's name with them; otherwise TensorFlow Datasets' own folder.
       split: "train" or "test".
       image_size: side in pixels that every image is cropped and resized to; 0 for as it is.

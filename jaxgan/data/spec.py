@@ -86,7 +86,7 @@ def to_record(spec: Spec) -> dict[str, Any]:
 
 
 def from_record(record: Mapping[str, Any]) -> Spec:
-    """Reads what `to_record` made, or an older run wrote, trusting nothing in it.
+    """Reads what `to_record` made, or an older run wrote, checking every entry.
 
     Args:
       record: at least {"fingerprint"}; what is missing is unknown, what is not known is ignored.
