@@ -97,8 +97,8 @@ def test_permissions_are_used():
 
 
 def test_only_the_command_line_reads_flags():
-    # data.pipeline: Grain's worker processes read absl flags, which nobody parses elsewhere.
-    allowed = {"jaxgan.run.cli", "jaxgan.run.flagfiles", "jaxgan.data.pipeline"}
+    # data.stream: Grain's worker processes read absl flags, which nobody parses elsewhere.
+    allowed = {"jaxgan.run.cli", "jaxgan.run.flagfiles", "jaxgan.data.stream"}
     readers = {
         _name(path) for path in FILES if _imports(path) & {"absl.flags", "absl.app", "argparse"}
     }

@@ -18,6 +18,5 @@ TensorFlow Datasets: each is imported by the function that needs it.
 """
 
 from jaxgan.data.registry import load as load
-from jaxgan.data.registry import train_and_test as train_and_test
 from jaxgan.data.subsets import choose as choose
 from jaxgan.data.subsets import hold_out as hold_out

@@ -215,7 +215,7 @@ def _count_classes(stated: np.ndarray | None, label: np.ndarray, path: pathlib.P
 
 
 def read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads every array of an `.npz` file, trusting nothing it says of itself.
+    """Reads every array of an `.npz` file, after checking every size that it states.
 
     Args:
       path: the file.

@@ -98,7 +98,7 @@ def load(
 
 
 def _check_set(label: np.ndarray, path: pathlib.Path, name: str) -> None:
-    """Refuses one well-known set that lies where another is asked for; others may be anything."""
+    """Refuses the files of one well-known dataset given as another; unknown files are accepted."""
     digests = [hashlib.sha256(content).hexdigest() for content in (label.data, path.read_bytes())]
     found = next((LABEL_DIGESTS[digest] for digest in digests if digest in LABEL_DIGESTS), name)
     if name in CLASS_NAMES and found != name:

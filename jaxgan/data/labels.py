@@ -95,7 +95,7 @@ def from_folders(root: pathlib.Path, paths: Sequence[str]) -> Labels:
         return NONE
     if len(inside) < len(paths):
         beside = next(path for path in paths if "/" not in path)
-        raise UserError(f"{root}: {beside} lies beside the class folders; move it into one or away")
+        raise UserError(f"{root}: {beside} is beside the class folders; move it into one of them or away")
     classes = sorted({path.split("/")[0] for path in paths})
     nested = next((path for path in paths if path.count("/") > 1), "")
     if nested and set(classes) <= SPLIT_NAMES:
@@ -120,7 +120,7 @@ def _printable(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def read(file: pathlib.Path, paths: Sequence[str], *, prefix: str = "") -> Labels | None:
-    """Reads a file of labels, trusting nothing in it.
+    """Reads a file of labels, checking every entry.
 
     Args:
       file: StyleGAN's `dataset.json`, `{"labels": [["a/b.png", 3], ...]}` or `{"labels": null}`

@@ -10,11 +10,7 @@ decodes ahead, in threads or in worker processes, for all that is not in memory.
 """
 
 import functools
-import multiprocessing
-import os
-import signal
 import threading
-import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -24,12 +20,11 @@ import numpy as np
 from absl import logging
 
 from jaxgan import images, types
+from jaxgan.data import stream
 from jaxgan.types import UserError
 
 MODES = ("auto", "host", "resident", "stream")
 RESIDENT_BYTES = 2**30
-# Grain wants a length: more steps than any run takes.
-ENDLESS = 2**60
 
 _permutation_lock = threading.Lock()
 
@@ -144,9 +139,8 @@ def batches(
         return _Counted(_host(read, start), start)
     if mode == "resident":
         return _Counted(_resident(read, start), start)
-    if workers is None:
-        workers = 0 if hasattr(source, "arrays") else min(8, _num_cpus())
-    return _Counted(_stream(read, start, workers), start)
+    in_memory = hasattr(source, "arrays")
+    return _Counted(stream.read_ahead(read, start, in_memory=in_memory, workers=workers), start)
 
 
 class _Counted:
@@ -285,65 +279,6 @@ def _resident(read: _ReadBatch, step: int):
         step += 1
 
 
-def _stream(read: _ReadBatch, start: int, workers: int):
-    import grain
-
-    in_memory = hasattr(read.source, "arrays")
-    threads = 1 if in_memory or workers else min(16, 2 * _num_cpus())
-    steps = grain.MapDataset.range(start, ENDLESS).map(read)
-    # With a buffer shorter than the number of threads some would be idle.
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(2, threads))
-    dataset = steps.to_iter_dataset(options)
-    if workers:
-        _parse_flags()
-        dataset = dataset.mp_prefetch(
-            grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2),
-            worker_init_fn=_start_worker,
-        )
-    return _Stream(iter(dataset), copy=workers > 0)
-
-
-class _Stream:
-    """A Grain iterator, closed once: by hand, with its last reference, or when the program ends."""
-
-    def __init__(self, iterator, *, copy: bool):
-        self._copy = copy
-        # The only reference: when the interpreter shuts them down, Grain's threads, processes and
-        # shared memory report errors.
-        self._held = [iterator]
-        self.close = weakref.finalize(self, _close, self._held)
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        if not self._held:
-            raise StopIteration
-        batch = next(self._held[0])
-        # Out of the workers' shared memory, which must not be held until the program ends.
-        return {key: np.array(x) for key, x in batch.items()} if self._copy else batch
-
-
-def _close(held: list) -> None:
-    held.pop().close()
-
-
-def _start_worker(worker_index: int, worker_count: int) -> None:
-    """Ties a worker process to its parent, which may be killed without a chance to stop it."""
-    del worker_index, worker_count
-    # Ctrl-C reaches the whole process group; the parent, which may still be saving, ends us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    jax.config.update("jax_platforms", "cpu")  # a worker must not take the accelerator
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
 def gather(batch: Mapping[str, Any]) -> dict[str, jax.Array]:
     """Takes a batch out of the dataset on the device.
 
@@ -378,15 +313,3 @@ def _prepare_one(x: jax.Array) -> jax.Array:
     if jnp.issubdtype(x.dtype, jnp.integer):
         return x.astype(jnp.int32)
     return x
-
-
-def _num_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _parse_flags() -> None:
-    """Grain's workers read absl flags, which nobody parses under pytest or in a notebook."""
-    from absl import flags
-
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()

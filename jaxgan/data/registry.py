@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxgan.data import arrays, digits, idx, pixels, stacked, subsets
+from jaxgan.data import arrays, digits, idx, pixels, stacked
 from jaxgan.types import UserError
 
 SPLITS = ("train", "test")
@@ -49,7 +49,7 @@ def load(
       name: `digits` (bundled, no download), `mnist`, `fashion_mnist`, `kmnist`, `stacked_mnist`
         (made of MNIST), `arrays` (data_dir is an .npz file), `folder` (data_dir is a folder of
         images), or any name that TensorFlow Datasets knows.
-      data_dir: where the data lies. For the MNIST family a folder with the idx files, or one with a
+      data_dir: where the data are. For the MNIST family a folder with the idx files, or one with a
         folder of the dataset's name with them; otherwise TensorFlow Datasets' own folder.
       split: "train" or "test".
       image_size: side in pixels that every image is cropped and resized to; 0 for as it is.
@@ -73,30 +73,6 @@ def load(
     data_dir = os.path.expanduser(data_dir)
     source = loader(data_dir=data_dir, split=split, image_size=image_size, channels=channels)
     return conform(source, image_size=image_size, channels=channels)
-
-
-def train_and_test(
-    name: str, *, share: float = subsets.SHARE, seed: int = 0, **options: Any
-) -> tuple[Source, Source]:
-    """Opens both splits of a dataset; without a test split, a random share of it is held out.
-
-    Args:
-      name: see `load`.
-      share: of the examples held out where there is no test split, see `subsets.hold_out`.
-      seed: of that choice.
-      **options: of `load`, without `split`.
-
-    Returns:
-      What to train on, and what to test with: disjoint.
-
-    Raises:
-      UserError: as `load`, or there are too few examples to hold some out.
-    """
-    train = load(name, split="train", **options)
-    try:
-        return train, load(name, split="test", **options)
-    except arrays.MissingSplit:
-        return subsets.hold_out(train, share=share, seed=seed)
 
 
 def conform(source: Source, *, image_size: int = 0, channels: int = 0) -> Source:

@@ -36,8 +36,9 @@ def describe(source: Any) -> Spec:
     """Describes a source.
 
     Args:
-      source: any source (see `jaxgan.data`). Its `class_names` and `labels` (int [N], readable
-        without decoding the examples) are optional. One example is read.
+      source: any source (see `jaxgan.data`). One example is read. Its `class_names` and `labels`
+        (int [N], readable without decoding the examples) are optional, and ignored where they do
+        not fit its number of classes or examples.
 
     Returns:
       Its spec.
@@ -45,16 +46,24 @@ def describe(source: Any) -> Spec:
     example = source[np.zeros(1, np.int64)]
     shapes = {key: tuple(int(n) for n in np.shape(x)[1:]) for key, x in example.items()}
     num_classes = int(getattr(source, "num_classes", 0))
-    labels = getattr(source, "labels", None) if num_classes else None
-    counts = [] if labels is None else np.bincount(labels, minlength=num_classes).tolist()
+    class_names = tuple(getattr(source, "class_names", ()))
     return Spec(
         fingerprint=source.fingerprint,
         num_examples=len(source),
         shapes=shapes,
         num_classes=num_classes,
-        class_names=tuple(getattr(source, "class_names", ())),
-        label_counts=tuple(counts),
+        class_names=tuple(map(str, class_names)) if len(class_names) == num_classes else (),
+        label_counts=_counts(getattr(source, "labels", None), len(source), num_classes),
     )
+
+
+def _counts(labels: Any, num_examples: int, num_classes: int) -> tuple[int, ...]:
+    """Examples of each class; empty where labels are something else than one class an example."""
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or not num_classes:
+        return ()
+    if labels.shape != (num_examples,) or labels.min() < 0 or labels.max() >= num_classes:
+        return ()
+    return tuple(np.bincount(labels, minlength=num_classes).tolist())
 
 
 def to_record(spec: Spec) -> dict[str, Any]:
@@ -77,7 +86,7 @@ def to_record(spec: Spec) -> dict[str, Any]:
 
 
 def from_record(record: Mapping[str, Any]) -> Spec:
-    """Reads what `to_record` made, or an older run wrote, trusting nothing in it.
+    """Reads what `to_record` made, or an older run wrote, checking every entry.
 
     Args:
       record: at least {"fingerprint"}; what is missing is unknown, what is not known is ignored.

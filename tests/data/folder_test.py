@@ -156,7 +156,7 @@ def test_sizes_that_differ_need_a_size(tmp_path):
     [
         ([], "no images in it"),
         (["train/a/x.png", "val/b/y.png"], r"train, val. look like splits"),
-        (["a/x.png", "y.png"], "y.png lies beside the class folders"),
+        (["a/x.png", "y.png"], "y.png is beside the class folders"),
     ],
 )
 def test_folders_of_another_form_are_refused(tmp_path, names, words):

@@ -36,17 +36,6 @@ def test_arrays_that_lose_something_are_said_and_others_not(tmp_path, caplog):
     )
 
 
-def test_a_set_without_a_test_split_has_a_share_held_out(tmp_path):
-    source = synthetic.squares(num_examples=40)
-    np.savez(tmp_path / "a.npz", **source.arrays)
-    options = {"data_dir": str(tmp_path / "a.npz"), "image_size": 8}
-    train, test = data.train_and_test("arrays", share=0.25, **options)
-    assert (len(train), len(test)) == (20, 20) and train.fingerprint != test.fingerprint
-    # What is trained on without asking for it stays whole.
-    assert data.load("arrays", **options).fingerprint == source.fingerprint
-    assert [len(part) for part in data.train_and_test("digits")] == [1500, 297]
-
-
 @pytest.mark.parametrize("name", registry.IDX_FAMILY)
 def test_idx_files_in_the_folder_are_read(tmp_path, name):
     image = np.zeros((3, 28, 28), np.uint8)

@@ -44,6 +44,20 @@ def test_a_source_of_ones_own_needs_no_names_nor_labels():
     assert spec.describe(Own()) == spec.Spec("x", num_examples=3, shapes={"text": (7,)})
 
 
+@pytest.mark.parametrize(
+    "labels", [np.zeros((64, 2), np.int32), np.full(64, -1), np.zeros(3, int), ["a"], None]
+)
+def test_labels_and_names_that_do_not_fit_are_left_out(labels):
+    class Own(arrays.ArraySource):
+        pass
+
+    Own.labels = labels
+    own = Own(synthetic.squares().arrays, name="own", num_classes=2)
+    own.class_names = ["only one"]
+    found = spec.describe(own)
+    assert found.label_counts == () and found.class_names == () and found.num_classes == 2
+
+
 def test_a_spec_survives_json_and_can_be_hashed():
     before = spec.describe(synthetic.squares())
     after = spec.from_record(json.loads(json.dumps(spec.to_record(before))))

@@ -1,11 +1,10 @@
-"""Cases 36 to 46, 49 and 60 of data gone wrong.
+"""Data gone wrong: unreadable files, modes and sizes of all kinds, values out of range, archives.
 
-Shown elsewhere, and not again here: 36 and 37 (a rest, or fewer examples than a batch), 38 (a
-batch over devices) in tests/data/pipeline_test.py and tests/cli_test.py; 39 (a truncated, empty or
-other file in place of an image), 42 (other files, classes too deep, one class) in
-tests/data/folder_test.py; 43 (labels) in tests/data/arrays_test.py, tests/data/idx_test.py and
-tests/experiments/mnist_test.py; 45 and 46 (TensorFlow Datasets) in tests/data/tfds_test.py; 49 (a
-resume within an epoch) in tests/data/pipeline_test.py and tests/experiment_test.py.
+Shown elsewhere, and not again here: a rest, or fewer examples than a batch, and a resume within an
+epoch in tests/data/pipeline_test.py; a truncated, empty or other file in place of an image, other
+files and nested classes in tests/data/folder_test.py; labels in tests/data/labels_test.py,
+tests/data/arrays_test.py and tests/data/idx_test.py; TensorFlow Datasets in
+tests/data/tfds_test.py.
 """
 
 import os
@@ -41,14 +40,14 @@ def peak(action):
         tracemalloc.stop()
 
 
-def test_37_fewer_images_than_a_batch_are_repeated_and_one_is_enough(tmp_path):
+def test_fewer_images_than_a_batch_are_repeated_and_one_is_enough(tmp_path):
     source = data.load("folder", data_dir=str(fill(tmp_path, 1)))
     batches = pipeline.batches(source, batch_size=5, seed=0)
     assert next(batches)["image"].shape == (5, 6, 6, 3)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_39_how_many_bad_files_are_skipped_is_chosen(tmp_path, monkeypatch, in_memory):
+def test_how_many_bad_files_are_skipped_is_chosen(tmp_path, monkeypatch, in_memory):
     monkeypatch.setattr(folder, "MEMORY_FILES", 100 if in_memory else 0)
     fill(tmp_path, 30)
     (tmp_path / "0.png").write_bytes(b"")
@@ -62,7 +61,7 @@ def test_39_how_many_bad_files_are_skipped_is_chosen(tmp_path, monkeypatch, in_m
             folder.load(tmp_path, max_bad_records=max(num, 1) - 1)[everything]
 
 
-def test_39_no_bad_file_is_skipped_where_a_flag_says_so(tmp_path):
+def test_no_bad_file_is_skipped_where_a_flag_says_so(tmp_path):
     folder_test.fill(tmp_path / "data", [f"{i}.png" for i in range(4)], mode="L")
     (tmp_path / "data" / "1.png").write_bytes(b"<html>403</html>")
     message = command.mistake(
@@ -89,7 +88,7 @@ def _postscript(path):
 
 @pytest.mark.parametrize("make", [_pipe, _dangling, _postscript])
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_39_what_only_looks_like_an_image_file_is_skipped(
+def test_what_only_looks_like_an_image_file_is_skipped(
     tmp_path, caplog, monkeypatch, make, in_memory
 ):
     monkeypatch.setattr(folder, "MEMORY_FILES", 100 if in_memory else 0)
@@ -112,7 +111,7 @@ MODES = {
 }
 
 
-def test_40_images_of_all_modes_are_one_set(tmp_path, caplog):
+def test_images_of_all_modes_are_one_set(tmp_path, caplog):
     for mode, (suffix, channels) in MODES.items():
         path = tmp_path / f"{mode.replace(';', '')}.{suffix}"
         PIL.Image.new(mode, (7, 5)).save(path)
@@ -122,7 +121,7 @@ def test_40_images_of_all_modes_are_one_set(tmp_path, caplog):
     assert "skipped" not in caplog.text
 
 
-def test_40_a_wrong_number_of_channels_is_named(tmp_path):
+def test_a_wrong_number_of_channels_is_named(tmp_path):
     np.savez(tmp_path / "a.npz", image=np.zeros((3, 4, 4, 4), np.uint8))
     with pytest.raises(UserError, match=r"a.npz: images have shape \[3, 4, 4, 4\].* C of 1 or 3"):
         data.load("arrays", data_dir=str(tmp_path / "a.npz"))
@@ -130,7 +129,7 @@ def test_40_a_wrong_number_of_channels_is_named(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [10_000, 50_000])
-def test_41_a_bomb_is_refused_before_it_is_decoded(tmp_path, caplog, monkeypatch, side):
+def test_a_bomb_is_refused_before_it_is_decoded(tmp_path, caplog, monkeypatch, side):
     fill(tmp_path)
     bomb = folder_test.bomb().replace(b"\0\0\xc3\x50" * 2, side.to_bytes(4, "big") * 2)
     start = bomb.index(b"IHDR")
@@ -149,14 +148,14 @@ def test_41_a_bomb_is_refused_before_it_is_decoded(tmp_path, caplog, monkeypatch
 
 
 @pytest.mark.parametrize("size", [(1, 300), (300, 1), (1, 1)])
-def test_41_an_image_one_pixel_wide_is_resized(tmp_path, size):
+def test_an_image_one_pixel_wide_is_resized(tmp_path, size):
     fill(tmp_path)
     PIL.Image.new("RGB", size, (9, 9, 9)).save(tmp_path / "2.png")
     source = folder.load(tmp_path, image_size=4)
     assert (source[2]["image"] == 9).all()
 
 
-def test_42_a_class_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+def test_a_class_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     folder_test.fill(tmp_path, ["cat/a.png", "dog/b.png"])
     real = os.scandir
 
@@ -181,7 +180,7 @@ def test_42_a_class_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
         ({"label": np.array([0, 1, 0, 1, 0, -1])}, "label -1 of example 5 is outside 0..1"),
     ],
 )
-def test_43_labels_that_are_none_are_named(tmp_path, members, words):
+def test_labels_that_are_none_are_named(tmp_path, members, words):
     np.savez(tmp_path / "a.npz", image=IMAGE, **members)
     with pytest.raises(UserError, match=words):
         arrays.load_npz(tmp_path / "a.npz")
@@ -212,12 +211,12 @@ class Floats:
         (np.where(IMAGE < 119, 0.5, np.inf), r"image 5 ranges over 0.5..inf"),
     ],
 )
-def test_44_pixels_out_of_range_are_named_at_the_first_batch(image, words):
+def test_pixels_out_of_range_are_named_at_the_first_batch(image, words):
     with pytest.raises(UserError, match=words):
         next(pipeline.batches(Floats(image), batch_size=6, seed=0, workers=0))
 
 
-def test_44_pixels_of_which_none_is_dark_are_told_once(caplog):
+def test_images_of_which_no_pixel_is_dark_are_warned_of_once(caplog):
     batches = pipeline.batches(Floats(IMAGE / 255), batch_size=6, seed=0, workers=0)
     pipeline.logging.get_absl_logger()
     for _ in range(3):
@@ -231,13 +230,13 @@ def test_44_pixels_of_which_none_is_dark_are_told_once(caplog):
     assert caplog.text == ""
 
 
-def test_44_black_and_white_is_read(tmp_path):
+def test_black_and_white_is_read(tmp_path):
     np.savez(tmp_path / "a.npz", image=IMAGE > 50)
     found = arrays.load_npz(tmp_path / "a.npz").arrays["image"]
     np.testing.assert_array_equal(found, np.where(IMAGE > 50, 255, 0))
 
 
-def test_45_data_in_the_home_directory_are_found(tmp_path, monkeypatch):
+def test_data_in_the_home_directory_are_found(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     np.savez(tmp_path / "a.npz", image=IMAGE)
     idx_test.write(tmp_path / "data" / "mnist")
@@ -249,7 +248,7 @@ def test_45_data_in_the_home_directory_are_found(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["arrays", "folder"])
 @pytest.mark.parametrize("data_dir", ["x" * 300, "none", "~nobody_of_this_name", "a\0b"])
-def test_45_a_place_that_cannot_be_is_one_line(name, data_dir):
+def test_a_place_that_cannot_be_is_one_line(name, data_dir):
     with pytest.raises(UserError) as caught:
         data.load(name, data_dir=data_dir)
     assert "\n" not in str(caught.value)
@@ -300,7 +299,7 @@ def test_idx_files_that_claim_ten_gigabytes_are_refused_before_allocating(tmp_pa
         assert "claims 10,000,000,000 bytes" in message and megabytes < 5
 
 
-def test_60_members_of_an_archive_lead_nowhere(tmp_path):
+def test_members_of_an_archive_lead_nowhere(tmp_path):
     # Nothing is ever unpacked into files: names with ../ are names of arrays like any other.
     (tmp_path / "in").mkdir()
     np.savez(tmp_path / "in" / "a.npz", image=IMAGE, **{"../evil": IMAGE, "/tmp/evil": IMAGE})
