@@ -13,6 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend import core
+from jax.interpreters import ad, batching, mlir
 
 from jaxgan.types import Array
 
@@ -49,7 +51,6 @@ class Window(NamedTuple):
         return rows, columns
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def conv(window: Window, x: Array, w: Array) -> Array:
     """Convolves: `y[i, o] = sum_{k, c} x[s i + k - p, c] w[k, c, o]`.
 
@@ -61,10 +62,9 @@ def conv(window: Window, x: Array, w: Array) -> Array:
     Returns:
       The output [B, oh, ow, O].
     """
-    return _by_platform(_cpu_conv, _lax_conv)(window, x, w)
+    return _map_p.bind(x, w, window=window, wanted="g", batched=())
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def input_grad(window: Window, g: Array, w: Array) -> Array:
     """Pulls an output's cotangent back to the input; also the transposed convolution of `g`.
 
@@ -76,10 +76,9 @@ def input_grad(window: Window, g: Array, w: Array) -> Array:
     Returns:
       The cotangent of the input [B, H, W, C].
     """
-    return _by_platform(_cpu_input_grad, _lax_input_grad)(window, g, w)
+    return _map_p.bind(g, w, window=window, wanted="x", batched=())
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def filter_grad(window: Window, x: Array, g: Array) -> Array:
     """Pulls an output's cotangent back to the kernel.
 
@@ -91,35 +90,7 @@ def filter_grad(window: Window, x: Array, g: Array) -> Array:
     Returns:
       The cotangent of the kernel [kh, kw, C / groups, O].
     """
-    return _by_platform(_cpu_filter_grad, _lax_filter_grad)(window, x, g)
-
-
-def _keep(function):
-    return lambda window, a, b: (function(window, a, b), (a, b))
-
-
-conv.defvjp(
-    _keep(conv),
-    lambda window, xw, g: (input_grad(window, g, xw[1]), filter_grad(window, xw[0], g)),
-)
-input_grad.defvjp(
-    _keep(input_grad),
-    lambda window, gw, x: (conv(window, x, gw[1]), filter_grad(window, x, gw[0])),
-)
-filter_grad.defvjp(
-    _keep(filter_grad),
-    lambda window, xg, w: (input_grad(window, xg[1], w), conv(window, xg[0], w)),
-)
-
-
-def _by_platform(cpu, default):
-    """Chooses when the program is lowered, so that one trace serves every device."""
-
-    def apply(window, a, b):
-        bind = functools.partial
-        return lax.platform_dependent(a, b, cpu=bind(cpu, window), default=bind(default, window))
-
-    return apply
+    return _map_p.bind(x, g, window=window, wanted="w", batched=())
 
 
 # Each way to convolve gives its two gradients by transposition: all are linear in x and in w.
@@ -286,3 +257,61 @@ def _materialised(x: Array, g: Array) -> tuple[Array, Array]:
     # jaxlib 0.10 drops the barrier before it fuses, but keeps a branch on what it cannot know.
     nan = jnp.isnan(x[0, 0, 0, 0])
     return lax.cond(nan, lambda *xg: tuple(a * jnp.nan for a in xg), lambda *xg: xg, x, g)
+
+
+# All three maps are derivatives of one trilinear form, <conv(x, w), g>, and one primitive computes
+# them: `wanted` is the factor of the form that is left out, the other two are the operands. Under
+# `jax.vmap` it keeps a pair for each new leading axis, outermost first: which operand has it. The
+# derivatives of a batched map are thereby batched maps, fast as well.
+
+_OPERANDS = {"g": ("x", "w"), "x": ("g", "w"), "w": ("x", "g")}
+_CPU = {"g": _cpu_conv, "x": _cpu_input_grad, "w": _cpu_filter_grad}
+_DEFAULT = {"g": _lax_conv, "x": _lax_input_grad, "w": _lax_filter_grad}
+
+_map_p = core.Primitive("convolution_map")
+
+
+def _compute(forms, a: Array, b: Array, *, window: Window, wanted: str, batched) -> Array:
+    form = functools.partial(forms[wanted], window)
+    for axes in reversed(batched):
+        form = jax.vmap(form, tuple(0 if has else None for has in axes))
+    return form(a, b)
+
+
+def _transpose(at: int, cotangent: Array, *operands, window: Window, wanted: str, batched) -> Array:
+    """Pulls back to operand `at`: the map that wants it, of the cotangent and the other operand."""
+    name, other = _OPERANDS[wanted][at], _OPERANDS[wanted][1 - at]
+    given = {
+        wanted: (cotangent, [True] * len(batched)),
+        other: (operands[1 - at], [axes[1 - at] for axes in batched]),
+    }
+    (a, a_has), (b, b_has) = (given[operand] for operand in _OPERANDS[name])
+    axes = tuple(zip(a_has, b_has, strict=True))
+    grad = _map_p.bind(a, b, window=window, wanted=name, batched=axes)
+    shared = tuple(i for i, axes in enumerate(batched) if not axes[at])
+    return grad.sum(shared) if shared else grad
+
+
+def _batch(operands, axes, *, window: Window, wanted: str, batched):
+    a, b = (
+        x if axis is None else jnp.moveaxis(x, axis, 0)
+        for x, axis in zip(operands, axes, strict=True)
+    )
+    batched = (tuple(axis is not None for axis in axes), *batched)
+    return _map_p.bind(a, b, window=window, wanted=wanted, batched=batched), 0
+
+
+_map_p.def_impl(jax.jit(_map_p.bind, static_argnames=("window", "wanted", "batched")))
+_map_p.def_abstract_eval(
+    lambda a, b, **static: jax.make_jaxpr(functools.partial(_compute, _DEFAULT, **static))(
+        a, b
+    ).out_avals[0]
+)
+ad.defbilinear(_map_p, functools.partial(_transpose, 0), functools.partial(_transpose, 1))
+batching.primitive_batchers[_map_p] = _batch
+for _platform, _forms in ((None, _DEFAULT), ("cpu", _CPU)):
+    mlir.register_lowering(
+        _map_p,
+        mlir.lower_fun(functools.partial(_compute, _forms), multiple_results=False),
+        platform=_platform,
+    )
