@@ -58,7 +58,7 @@ def train(
     init, step = _guarded(config, init, step)
     step = steps.on_batch(pipeline.prepare, step)
     processes.check_alike({**_common(config), "training data": source.fingerprint})
-    scorer = processes.agreed(lambda: _scorer(config, source))
+    scorer = processes.call_on_all(lambda: _scorer(config, source))
     shapes = jax.eval_shape(init, init_key)
     shardings = parallel.state_sharding(shapes, mesh, shard_params=config.shard_params)
     if config.dry_run:
@@ -69,9 +69,9 @@ def train(
 
     with (
         signals.Interrupts(parallel.Vote(mesh)) as interrupts,
-        processes.agreed(lambda: _folder(config, source)) as folder,
+        processes.call_on_all(lambda: _folder(config, source)) as folder,
         checkpoint.manager(folder.checkpoints, best=_best(config, folder.path)) as manager,
-        processes.together(),
+        processes.fail_together(),
     ):
         run = _Run(
             config=config,
@@ -250,7 +250,7 @@ class _Run:
     def _score(self, log: hooks.Log, step: int, state: GANState) -> None:
         """Scores the generator, and saves it if it is the best so far."""
         own = _with_own_generator(state)
-        if not processes.from_main(lambda: self._is_best(log, step, own)):
+        if not processes.call_on_main(lambda: self._is_best(log, step, own)):
             return
         try:
             checkpoint.save(self.manager, state)
