@@ -167,7 +167,9 @@ def _names(word: str) -> tuple[str, ...]:
 def _nearest(name: str, known: Iterable[str]) -> list[str]:
     """The flags that hold a name as one of their words or in them, then those spelled like it."""
     names = sorted(known)
-    ours = [n for n in names if not flags.FLAGS.find_module_defining_flag(n, "").startswith("absl")]
+    ours = [
+        n for n in names if not str(flags.FLAGS.find_module_defining_flag(n)).startswith("absl")
+    ]
     holding = [n for n in ours if name in n.split("_")]
     holding += [n for n in ours if len(name) > 1 and name in n]
     like = difflib.get_close_matches(name, names, n=SUGGESTED)

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxgan.metrics import modes
+from jaxgan.types import Array
 
 
-def by_seed(value: np.ndarray, seeds: Sequence[int]) -> dict[int, float]:
+def by_seed(value: np.ndarray | Array, seeds: Sequence[int]) -> dict[int, float]:
     """Splits a metric by seed.
 
     Args:
