@@ -1,1 +1,1 @@
-"""Experiments: one file a task, run as `python -m experiments.NAME --flagfile=...`."""
+"""Experiments: one file a task, run as `jaxgan NAME` or `python -m experiments.NAME`."""

@@ -1,4 +1,4 @@
-"""The process before anything touches a device: fake devices, memory, what XLA is asked for."""
+"""Set-up of the process before anything touches a device: fake devices, memory, XLA's options."""
 
 import ctypes
 import functools
@@ -6,9 +6,12 @@ import os
 import pathlib
 import socket
 import sys
+import warnings
 
 import jax
+import jax.numpy as jnp
 
+from jaxgan.parallel import processes
 from jaxgan.types import UserError
 
 ONEDNN = "xla_cpu_experimental_onednn_custom_call"
@@ -20,15 +23,14 @@ def initialize(
     """Prepares the process; call it before anything touches a device.
 
     Args:
-      cpu_devices: trains on this many fake CPU devices, for trying, in each process; 0 uses the
-        devices there are.
-      compilation_cache: directory in which compiled programs are kept, so that the second start of
-        a run compiles nothing; empty for none. JAX_COMPILATION_CACHE_DIR in the environment wins.
-      keep_memory: lets a process on CPU keep what a step has freed for the next step; see
+      cpu_devices: number of fake CPU devices of each process, for tests; 0 for the real devices.
+      compilation_cache: directory of compiled programs, so that the second start of a run compiles
+        nothing; empty for none. JAX_COMPILATION_CACHE_DIR in the environment takes precedence.
+      keep_memory: whether a process on CPU keeps freed memory for the next step; see
         `_keep_freed_memory`.
 
     Raises:
-      UserError: devices are in use already, and are not that many.
+      UserError: JAX has started already, with another number of devices.
     """
     chosen = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     if compilation_cache and not chosen:
@@ -79,11 +81,11 @@ def _make_cpu_devices(cpu_devices: int) -> None:
 
 @functools.cache
 def compiler_options(compute_dtype: str) -> dict[str, bool | int | str]:
-    """Names what XLA is to be asked for, on the devices at hand, beyond its defaults.
+    """Chooses compiler options of XLA for the devices of this process.
 
-    For bfloat16 on CPU that is oneDNN, whose convolutions take half the time of XLA's own. XLA
-    calls the option experimental, so it is asked for only if this XLA knows it, not in float32,
-    where it gains nothing, and not if XLA_FLAGS mentions it: `=false` there turns it off.
+    For bfloat16 on a CPU with AVX-512 that is oneDNN, whose convolutions take half the time of
+    XLA's own; without AVX-512 they gain nothing. XLA calls the option experimental: it is set only
+    where this XLA has it, and not if XLA_FLAGS mentions it (`=false` there turns it off).
 
     Args:
       compute_dtype: of the networks, "float32" or "bfloat16".
@@ -91,7 +93,7 @@ def compiler_options(compute_dtype: str) -> dict[str, bool | int | str]:
     Returns:
       Options for `jit_step`, often none.
     """
-    cpu = jax.default_backend() == "cpu"
+    cpu = jax.default_backend() == "cpu" and _has_avx512()
     if not cpu or compute_dtype != "bfloat16" or ONEDNN in os.environ.get("XLA_FLAGS", ""):
         return {}
     options: dict[str, bool | int | str] = {ONEDNN: True}
@@ -99,4 +101,40 @@ def compiler_options(compute_dtype: str) -> dict[str, bool | int | str]:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except jax.errors.JaxRuntimeError:
         return {}
+    _report_uncached(options)
     return options
+
+
+def _has_avx512() -> bool:
+    """Whether the CPU says so; only Linux is asked."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and "avx512f" in cpuinfo.read_text()
+
+
+def _report_uncached(options: dict[str, bool | int | str]) -> None:
+    """Reports once where the compilation cache cannot store programs that call oneDNN.
+
+    XLA of jaxlib 0.12 has no serialised form of these calls, and fails with std::bad_alloc. JAX
+    would warn of every such program at every start.
+    """
+    if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
+        return
+    product = jax.jit(
+        lambda a, b: jnp.dot(a.T, b, preferred_element_type=jnp.float32), compiler_options=options
+    )
+    operand = jax.ShapeDtypeStruct((1024, 64), jnp.bfloat16)  # large enough for oneDNN
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = product.lower(operand, operand).compile()
+    try:
+        program.runtime_executable().serialize()
+    except MemoryError:
+        warnings.filterwarnings("ignore", message="Error writing persistent compilation cache")
+        if processes.is_main():
+            flag = f"XLA_FLAGS=--{ONEDNN}=false"
+            print(
+                "note: this XLA cannot store bfloat16 programs that call oneDNN; every start "
+                f"compiles them again ({flag}: slower steps, faster starts)",
+                file=sys.stderr,
+                flush=True,
+            )

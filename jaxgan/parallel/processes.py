@@ -1,8 +1,8 @@
-"""Many processes of one run, one or more a host: how they start, agree, and end together.
+"""Several processes of one run, one or more a host: start, common decisions, common end.
 
-They do the same steps on the same data, each with its share of a batch. What only one of them may
-do (files, lines on the screen) process 0 does. What any of them may meet alone (a missing file, a
-signal, its end) the others are told, for they would wait for it for ever.
+All take the same steps on the same data, each with its share of a batch. Process 0 alone writes
+files and prints. An event that one process alone meets (a missing file, a signal, its end) is
+passed on to the others, which would otherwise wait for it for ever.
 """
 
 import atexit
@@ -26,25 +26,25 @@ from jaxgan.types import UserError
 
 T = TypeVar("T")
 BEAT, ENDED, DONE = "jaxgan/beat", "jaxgan/ended", "done"
-RESTART = "start every process again: the run goes on from its last checkpoint"
+RESTART = "start every process again: the run resumes from its last checkpoint"
 _LOST = re.compile("gloo|nccl|connection|peer|barrier|coordination|unavailable", re.IGNORECASE)
-_MESSAGE_BYTES = 1024  # of an error, as the others are told it
+_MESSAGE_BYTES = 1024  # of an error message that is sent to the other processes
 
 
 def start(
     *, coordinator_address: str, num_processes: int, process_id: int, peer_timeout: int
 ) -> None:
-    """Joins this process to the others of its run; call it before anything touches a device.
+    """Connects this process to the others of its run; call it before anything touches a device.
 
     Args:
-      coordinator_address: "host:port" of process 0; empty to look for a cluster (SLURM, Open MPI,
-        a TPU pod), and to be alone where there is none.
-      num_processes: how many there are; 1 is alone on a cluster too, 0 is what the cluster says.
-      process_id: which this is, from 0; -1 is what the cluster says.
-      peer_timeout: seconds without a sign of life after which a process counts as lost.
+      coordinator_address: "host:port" of process 0; empty to detect a cluster (SLURM, Open MPI, a
+        TPU pod), and to run as a single process where there is none.
+      num_processes: of the run; 1 for a single process also on a cluster, 0 to ask the cluster.
+      process_id: of this process, from 0; -1 to ask the cluster.
+      peer_timeout: seconds without a heartbeat after which a process counts as lost.
 
     Raises:
-      UserError: the numbers do not go together, or the others cannot be reached.
+      UserError: the numbers are inconsistent, or the other processes cannot be reached.
     """
     check(coordinator_address, num_processes, process_id)
     if num_processes == 1 or jax.distributed.is_initialized():
@@ -61,7 +61,7 @@ def start(
             "cluster_detection_method": "deactivate",
         }
     try:
-        # JAX ends a process without a word of ours: its patience is the longer one.
+        # JAX ends a process without our message: its timeouts are the longer ones.
         jax.distributed.initialize(
             heartbeat_timeout_seconds=2 * peer_timeout,
             shutdown_timeout_seconds=2 * peer_timeout,
@@ -79,7 +79,7 @@ def start(
 
 
 def check(coordinator_address: str, num_processes: int, process_id: int) -> None:
-    """Refuses numbers of processes that do not go together.
+    """Refuses inconsistent numbers of processes.
 
     Args:
       coordinator_address: see `start`.
@@ -87,7 +87,7 @@ def check(coordinator_address: str, num_processes: int, process_id: int) -> None
       process_id: see `start`.
 
     Raises:
-      UserError: they do not.
+      UserError: they are inconsistent; the message says what is missing.
     """
     if not coordinator_address:
         if num_processes > 1 or process_id >= 0:
@@ -109,74 +109,74 @@ def check(coordinator_address: str, num_processes: int, process_id: int) -> None
 
 
 def several() -> bool:
-    """Says whether this process has others beside it.
+    """Tells whether the run has several processes.
 
     Returns:
-      False also where none were asked for yet.
+      Whether it has; False before `start`.
     """
     return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
 def is_main() -> bool:
-    """Says whether this is the process that writes files and talks.
+    """Tells whether this is the process that writes files and prints.
 
     Returns:
-      Whether it is process 0, or alone.
+      Whether it is process 0, or the only one.
     """
     return not several() or jax.process_index() == 0
 
 
-def from_main(make: Callable[[], T]) -> T:
-    """Does something on process 0, and gives what came of it to all; all must call this.
+def call_on_main(function: Callable[[], T]) -> T:
+    """Calls a function on process 0 and returns its result on all; every process must call this.
 
     Args:
-      make: called on process 0 only; returns what JSON can hold.
+      function: called on process 0 only; returns what JSON can represent.
 
     Returns:
       Its result, in every process.
 
     Raises:
-      UserError: it failed; on process 0, what it raised.
+      UserError: the function failed; process 0 raises its own error.
     """
     if not several():
-        return make()
+        return function()
     error, answer = None, b""
     if is_main():
         try:
-            answer = json.dumps({"value": make()}).encode()
+            answer = json.dumps({"value": function()}).encode()
         except Exception as failure:
-            error = _agreed(failure)
+            error = _everywhere(failure)
             answer = json.dumps({"error": _first_line(failure)}).encode()
     size = int(multihost_utils.broadcast_one_to_all(np.int32(len(answer))))
     # Lengths in powers of two: each is a program to compile.
     buffer = np.zeros(max(256, 1 << (size - 1).bit_length()), np.uint8)
     buffer[: len(answer)] = np.frombuffer(answer, np.uint8)
-    told = multihost_utils.broadcast_one_to_all(buffer)
+    received = multihost_utils.broadcast_one_to_all(buffer)
     if error is not None:
         raise error
-    message = json.loads(bytes(told[:size]))
+    message = json.loads(bytes(received[:size]))
     if "error" in message:
-        raise _agreed(UserError(f"process 0: {message['error']}"))
+        raise _everywhere(UserError(f"process 0: {message['error']}"))
     return message["value"]
 
 
-def agreed(action: Callable[[], T]) -> T:
-    """Does something in every process; where it fails in one, it fails in all of them.
+def call_on_all(function: Callable[[], T]) -> T:
+    """Calls a function in every process; if it fails in one, all of them raise.
 
     Args:
-      action: called in every process.
+      function: called in every process.
 
     Returns:
-      Its result in this one.
+      Its result in this process.
 
     Raises:
-      UserError: it failed in another process; in this one, what it raised.
+      UserError: it failed in another process; where it failed in this one, its own error.
     """
     if not several():
-        return action()
+        return function()
     error, result = None, None
     try:
-        result = action()
+        result = function()
     except Exception as failure:
         error = failure
     mine = np.zeros(_MESSAGE_BYTES, np.uint8)
@@ -185,24 +185,24 @@ def agreed(action: Callable[[], T]) -> T:
         mine[: len(text)] = np.frombuffer(text, np.uint8)
     messages = multihost_utils.process_allgather(mine)
     if error is not None:
-        raise _agreed(error)
+        raise _everywhere(error)
     for process, message in enumerate(messages):
         if message.any():
             text = bytes(message).rstrip(b"\0").decode(errors="replace")
-            raise _agreed(UserError(f"process {process}: {text}"))
+            raise _everywhere(UserError(f"process {process}: {text}"))
     return result  # pyright: ignore[reportReturnType]
 
 
 def check_alike(settings: Mapping[str, Any]) -> None:
-    """Refuses processes that were started with other settings than process 0; all must call this.
+    """Refuses processes whose settings differ from those of process 0; all must call this.
 
     Args:
-      settings: what must be the same everywhere, by name; what JSON can hold.
+      settings: those that must be the same everywhere, by name; what JSON can represent.
 
     Raises:
-      UserError: something is not, in this process or in another.
+      UserError: a setting differs, in this process or in another.
     """
-    theirs = from_main(lambda: dict(settings))
+    theirs = call_on_main(lambda: dict(settings))
 
     def compare() -> None:
         different = [
@@ -213,14 +213,14 @@ def check_alike(settings: Mapping[str, Any]) -> None:
         if different:
             raise UserError(f"{'; '.join(different[:6])}: start every process with the same flags")
 
-    agreed(compare)
+    call_on_all(compare)
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
-    """Ends this process at once where it fails alone: left to unwind, it would wait for the others.
+def fail_together() -> Iterator[None]:
+    """Ends all processes when one fails: unwinding normally, it would wait for the others.
 
-    They are told, and end too. What fails in all of them is raised as ever.
+    The others are notified and end too. An error that all of them meet is raised as usual.
 
     Yields:
       Nothing.
@@ -234,7 +234,7 @@ def together() -> Iterator[None]:
 
 
 def _leave(error: BaseException) -> None:
-    """Says what is wrong, here and to the others, and ends."""
+    """Reports the error, here and to the other processes, and exits."""
     if isinstance(error, UserError):
         print(f"error: {error}", file=sys.stderr)
     elif isinstance(error, jax.errors.JaxRuntimeError) and _LOST.search(str(error)):
@@ -242,17 +242,17 @@ def _leave(error: BaseException) -> None:
     else:
         traceback.print_exception(error)
     code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
-    _tell_and_exit(f"ended with an error: {_first_line(error)}", code)
+    _notify_and_exit(f"ended with an error: {_first_line(error)}", code)
 
 
-def _tell_and_exit(message: str, code: int) -> None:
-    """Ends this process without another wait; the others read why."""
+def _notify_and_exit(message: str, code: int) -> None:
+    """Exits without waiting for collectives; the other processes read the message."""
     sys.stdout.flush()
     sys.stderr.flush()
     client, me = _client(), jax.process_index()
     with contextlib.suppress(Exception):
         client.key_value_set(f"{ENDED}/{me}", message, allow_overwrite=True)
-        # Process 0 is where the messages are kept: they are gone when it is.
+        # Process 0 stores the messages: they are lost when it exits.
         deadline = time.monotonic() + 15
         while me == 0 and time.monotonic() < deadline:
             if len(client.key_value_dir_get(ENDED)) >= jax.process_count():
@@ -262,17 +262,19 @@ def _tell_and_exit(message: str, code: int) -> None:
 
 
 class _Watch(threading.Thread):
-    """Gives signs of life, and ends this process when another has ended.
+    """Sends heartbeats, and ends this process when another has ended.
 
-    JAX's own watch, which is kept for what this one cannot see, ends a process by SIGABRT with a
-    page of addresses, and says neither why the other ended nor what to do.
+    JAX's own watch stays for what this one cannot detect. It ends a process by SIGABRT with a page
+    of addresses, and reports neither why the other ended nor what to do.
     """
 
     def __init__(self, timeout: int):
         super().__init__(name="processes", daemon=True)
         self._timeout, self._stop = timeout, threading.Event()
-        self._heard: dict[str, tuple[str, float]] = {}  # beat of each process, and since when
-        atexit.register(self._done)  # before JAX leaves, as it was registered later
+        self._heard: dict[
+            str, tuple[str, float]
+        ] = {}  # last heartbeat of each process, and its time
+        atexit.register(self._done)  # runs before JAX disconnects, as it was registered later
 
     def run(self) -> None:
         client, me = _client(), distributed.global_state.process_id
@@ -283,12 +285,12 @@ class _Watch(threading.Thread):
                 client.key_value_set(f"{BEAT}/{me}", str(count), allow_overwrite=True)
                 ended = self._ended(client, me)
             except Exception:
-                continue  # process 0 has gone, or we have; JAX sees to the first
+                continue  # process 0 has exited, which JAX handles, or this one is exiting
             if ended and not self._stop.is_set():
                 self._follow(*ended)
 
     def _ended(self, client: Any, me: int) -> tuple[str, str] | None:
-        """Another process that has ended, and how; process 0 finds those that are silent."""
+        """Another process that has ended, and how; process 0 detects missing heartbeats."""
         for key, message in client.key_value_dir_get(ENDED):
             if key.rpartition("/")[2] != str(me):
                 return key.rpartition("/")[2], message
@@ -302,19 +304,19 @@ class _Watch(threading.Thread):
                 continue
             if beat != DONE and now - since > self._timeout:
                 process = key.rpartition("/")[2]
-                message = f"has given no sign of life for {self._timeout} s"
+                message = f"has sent no heartbeat for {self._timeout} s"
                 client.key_value_set(f"{ENDED}/{process}", message, allow_overwrite=True)
                 return process, message
         return None
 
     def _follow(self, process: str, message: str) -> None:
-        time.sleep(0.5)  # an error that all have met is told by each in its own words
+        time.sleep(0.5)  # an error that all have met is reported by each of them
         if not self._stop.is_set():
             print(f"error: process {process} {message}; {RESTART}", file=sys.stderr)
-            _tell_and_exit(f"followed process {process}", 1)
+            _notify_and_exit(f"followed process {process}", 1)
 
     def _done(self) -> None:
-        """Leaves in peace."""
+        """Tells the others that this process has ended as it should."""
         self._stop.set()
         with contextlib.suppress(Exception):
             me = distributed.global_state.process_id
@@ -326,7 +328,7 @@ def _client() -> Any:
 
 
 def _on_cluster() -> bool:
-    """Whether something has started several processes of which JAX can find the others."""
+    """Whether a launcher that JAX knows has started several processes."""
     tasks = os.environ.get("SLURM_NTASKS", "1") if "SLURM_STEP_NODELIST" in os.environ else "1"
     ranks = os.environ.get("OMPI_COMM_WORLD_SIZE", "1")
     if any(number.isdecimal() and int(number) > 1 for number in (tasks, ranks)):
@@ -341,7 +343,7 @@ def _on_tpu() -> bool:
     return importlib.util.find_spec("libtpu") is not None
 
 
-def _agreed(error: Exception) -> Exception:
+def _everywhere(error: Exception) -> Exception:
     """Marks an error as one that every process meets."""
     error.everywhere = True  # pyright: ignore[reportAttributeAccessIssue]
     return error

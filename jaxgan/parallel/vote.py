@@ -1,4 +1,4 @@
-"""One number that all processes agree on, found on the devices."""
+"""The largest of the processes' numbers, known to all of them at the same step."""
 
 import jax
 import numpy as np
@@ -8,18 +8,18 @@ from jaxgan.parallel.mesh import shard_batch
 
 
 class Vote:
-    """Makes one number of those that the processes give, the same in all, without a wait.
+    """Exchanges a number between processes without stalling the devices.
 
-    Every so many calls the largest of them is taken on the devices, behind the steps under way; it
-    is read as many calls later. So all processes learn of a signal at the same step.
+    Every few calls the devices compute the largest of the numbers, queued behind the current steps,
+    and as many calls later it is read. So all processes receive a signal at the same step.
     """
 
     def __init__(self, mesh: Mesh, *, every: int = 4):
-        """Prepares for votes.
+        """Compiles nothing yet.
 
         Args:
           mesh: the devices of all processes.
-          every: calls between votes; of one process, every call is one.
+          every: calls between exchanges; with one process every call returns its number.
         """
         self._mesh, self._every = mesh, every
         self._alone = len(mesh.local_devices) == mesh.size
@@ -28,13 +28,13 @@ class Vote:
         self._largest = jax.jit(lambda values: values.max(), out_shardings=everywhere)
 
     def __call__(self, value: int) -> int:
-        """Takes this process's number; every process must call it equally often.
+        """Gives this process's number; every process must call this equally often.
 
         Args:
-          value: 0 for nothing.
+          value: the number; 0 for none.
 
         Returns:
-          The largest given at the vote before, or 0; for one process, the number itself.
+          The largest number of the previous exchange, or 0; with one process its own.
         """
         if self._alone:
             return value
@@ -44,6 +44,6 @@ class Vote:
         result = 0 if self._pending is None else int(self._pending)
         values = np.full(len(self._mesh.local_devices), value, np.int32)
         split = shard_batch({"value": values}, self._mesh)["value"]
-        # What was heard of is not asked for again: whoever gave it may go on.
+        # A number that was delivered is not exchanged again: its process may continue.
         self._pending = None if result else self._largest(split)
         return result

@@ -1,8 +1,9 @@
-"""Checkpoints: the whole state, saved in the background, taken up again exactly.
+"""Checkpoints: the whole state, saved in the background and restored exactly.
 
-A step is saved as two items: "gen_ema", all that sampling needs, and "state", the rest. `saver`
-writes them, so that a process killed at any moment leaves finished steps only. A step is read only
-if it is what its `manifest` says; one that is not is told of and set aside, never deleted.
+A step is saved as two items: "gen_ema", which is all that sampling needs, and "state", the rest.
+`saver` writes them such that a process killed at any moment leaves complete steps only. A step is
+restored only if its files match its `manifest`; otherwise it is reported and renamed, never
+deleted.
 """
 
 import os
@@ -22,7 +23,7 @@ from jaxgan.state import GANState
 from jaxgan.types import PyTree, UserError
 
 MAX_TO_KEEP = 3  # of the newest steps
-SHOWN = 5  # leaves, or checkpoints, that a message names
+SHOWN = 5  # leaves, or checkpoints, named in a message
 
 
 def manager(
@@ -31,19 +32,19 @@ def manager(
     max_to_keep: int = MAX_TO_KEEP,
     best: Callable[[Sequence[int]], int | None] | None = None,
 ) -> Manager:
-    """Opens a folder of checkpoints, making it where there is none.
+    """Opens a folder of checkpoints, creating it if needed.
 
     Args:
       directory: the folder.
-      max_to_keep: how many of the newest steps stay.
-      best: names the one among these steps that stays beside the newest, or None; asked at each
-        save, also about the step being saved.
+      max_to_keep: how many of the newest steps are kept.
+      best: returns the one of these steps that is kept beside the newest, or None; called at each
+        save with all steps and the one being saved.
 
     Returns:
       The manager: close it, or use it as a context manager, so that the last save finishes.
 
     Raises:
-      UserError: the folder cannot be made.
+      UserError: the folder cannot be created.
     """
 
     def keep(steps: Sequence[int]) -> list[int]:
@@ -54,34 +55,34 @@ def manager(
 
 
 def save(manager: Manager, state: GANState) -> None:
-    """Starts to save a state under its step; waits only for the save before it.
+    """Starts to save a state in the background; waits only for the save before it.
 
-    The state may be donated as soon as this returns. A step that is saved already is left alone.
+    The state may be donated as soon as this returns. A saved step is left unchanged.
 
     Args:
       manager: from `manager`.
       state: the state; its `step` names the checkpoint.
 
     Raises:
-      SaveFailed: there is no space for it, or it cannot be written. What fails in the background
-        is found by `manager.failure()`, `manager.wait_until_finished()` and `manager.close()`.
+      SaveFailed: there is no space for it, or it cannot be written. A failure in the background is
+        reported by `manager.failure()`, `manager.wait_until_finished()` and `manager.close()`.
     """
     manager.start(int(state.step), _items(state))
 
 
 def check_space(manager: Manager, state: GANState, *, more: int) -> None:
-    """Refuses to begin where the disk cannot hold the checkpoints there will be.
+    """Checks that the disk has space for the checkpoints of a run.
 
     Args:
       manager: from `manager`.
       state: the state, or its shapes.
-      more: how many there will be beside those there are, before the first of these goes.
+      more: the largest number of checkpoints that will exist in addition to the present ones.
 
     Raises:
       UserError: there is not enough space; the message says how much there is.
     """
     needed = more * saver.size(_items(state))
-    free = processes.from_main(lambda: saver.free_bytes(manager.directory))
+    free = processes.call_on_main(lambda: saver.free_bytes(manager.directory))
     if free < needed:
         raise UserError(
             f"no space in {manager.directory}: {more} checkpoints need {saver.megabytes(needed)}, "
@@ -90,32 +91,31 @@ def check_space(manager: Manager, state: GANState, *, more: int) -> None:
 
 
 def finished_steps(manager: Manager) -> list[int]:
-    """Lists the steps that were saved to the end, oldest first.
+    """Lists the steps whose save was completed, oldest first.
 
     Args:
       manager: from `manager`.
 
     Returns:
-      Steps. A folder that merely looks like one (empty, half deleted) does not count; a damaged
-      one does, see `good_step`.
+      Steps, without incomplete ones (empty, half deleted), but with damaged ones: see `good_step`.
     """
     return saver.finished(manager.directory)
 
 
 def good_step(manager: Manager, *, strict: bool = False) -> int | None:
-    """Finds the newest step that is what its manifest says, and sets aside those newer than it.
+    """Finds the newest step that matches its manifest, and renames the damaged ones after it.
 
     Args:
       manager: from `manager`.
-      strict: refuses to pass over a damaged step.
+      strict: whether a damaged newest step is an error.
 
     Returns:
       The step; None if nothing was ever saved.
 
     Raises:
-      UserError: all are damaged, or `strict` and the newest is; the message says how.
+      UserError: all are damaged, or with `strict` the newest is; the message says how.
     """
-    return processes.from_main(lambda: _good_step(manager, strict))
+    return processes.call_on_main(lambda: _good_step(manager, strict))
 
 
 def restore(manager: Manager, state: GANState, *, step: int | None = None) -> GANState:
@@ -123,8 +123,8 @@ def restore(manager: Manager, state: GANState, *, step: int | None = None) -> GA
 
     Args:
       manager: from `manager`.
-      state: a fresh state: its structure, shapes, dtypes and shardings are the ones wanted. It may
-        have been saved on any other number of devices.
+      state: a fresh state with the structure, shapes, dtypes and shardings to restore; the number
+        of devices may be another than at the save.
       step: from `good_step`; None for the newest good one.
 
     Returns:
@@ -194,7 +194,7 @@ def sampled_steps(directory: str | os.PathLike) -> list[int]:
 def restore_generator(
     directory: str | os.PathLike, *, step: int | None = None
 ) -> tuple[int, PyTree]:
-    """Restores the moving average of the generator alone, for sampling; reads nothing else.
+    """Restores only the moving average of the generator, for sampling.
 
     Args:
       directory: the folder of checkpoints.
@@ -205,7 +205,7 @@ def restore_generator(
 
     Raises:
       FileNotFoundError: there is no finished step.
-      UserError: the step asked for is damaged, or all are.
+      UserError: this step is damaged, or all are.
     """
     directory = pathlib.Path(directory).resolve()
     good, bad = _newest_good(directory, ("gen_ema",), step)
@@ -213,24 +213,24 @@ def restore_generator(
         _check_nothing_is_lost(directory, bad)
         raise FileNotFoundError(f"no checkpoint in {directory}")
     for number, problem in bad.items():
-        print(f"warning: checkpoint {number} is passed over: {problem}", flush=True)
+        print(f"warning: checkpoint {number} is skipped: {problem}", flush=True)
     return good, _read(directory / str(good) / "gen_ema", lambda stored: None)
 
 
 def _items(state: GANState) -> dict[str, PyTree]:
-    """What a checkpoint holds, by item."""
+    """The content of a checkpoint, by item."""
     rest = {name: getattr(state, name) for name in ("step", "gen", "disc", "extra")}
     return {"state": rest, "gen_ema": state.gen_ema}
 
 
 def _good_step(manager: Manager, strict: bool) -> int | None:
-    """The newest good step, as the process finds it that sets aside the others."""
+    """The newest good step; renames damaged ones, so that one process only calls this."""
     good, bad = _newest_good(manager.directory, saver.ITEMS)
     if strict and bad:
         step, problem = next(iter(bad.items()))
         raise UserError(
-            f"checkpoint {manager.directory / str(step)} is not good: {problem}; put it right, or "
-            "leave out --strict_restore to go on from the one before it"
+            f"checkpoint {manager.directory / str(step)} is damaged: {problem}; repair it, or "
+            "leave out --strict_restore to resume from the one before it"
         )
     if good is None:
         _check_nothing_is_lost(manager.directory, bad)
@@ -244,7 +244,7 @@ def _good_step(manager: Manager, strict: bool) -> int | None:
 def _newest_good(
     directory: pathlib.Path, items: Sequence[str], only: int | None = None
 ) -> tuple[int | None, dict[int, str]]:
-    """The newest step whose items are whole, and what is wrong with those newer than it."""
+    """The newest step whose items are undamaged, and the problem of each newer one."""
     bad = {}
     for step in reversed(saver.numbered(directory)) if only is None else [only]:
         try:
@@ -257,12 +257,12 @@ def _newest_good(
 
 
 def _check(folder: pathlib.Path, items: Sequence[str]) -> bool:
-    """Whether a step was verified; raises `Damaged` where it is not what was saved."""
+    """Whether a step was verified; raises `Damaged` where its files are not those saved."""
     if not any(folder.iterdir()):
         raise Damaged("it is empty")
     missing = [item for item in items if not (folder / item / "_METADATA").is_file()]
     if missing == ["state"]:
-        raise Damaged("it holds the generator only, to sample from, not to train on")
+        raise Damaged("it holds only the generator, for sampling, and cannot be trained")
     for name in (saver.METADATA, *(f"{item}/_METADATA" for item in missing)):
         if not (folder / name).is_file():
             raise Damaged(f"{name} is missing")
@@ -276,7 +276,7 @@ def _check(folder: pathlib.Path, items: Sequence[str]) -> bool:
 
 
 def _check_nothing_is_lost(directory: pathlib.Path, bad: dict[int, str]) -> None:
-    """Refuses to begin again where there is something that might have been gone on from."""
+    """Refuses to start at step 0 where there is a damaged checkpoint to resume from."""
     empty = [step for step in bad if not any((directory / str(step)).iterdir())]
     tried = {str(step): problem for step, problem in bad.items() if step not in empty}
     for word in ("damaged", "unfinished"):
@@ -285,18 +285,18 @@ def _check_nothing_is_lost(directory: pathlib.Path, bad: dict[int, str]) -> None
         shown = [f"{name}: {problem}" for name, problem in tried.items()][:SHOWN]
         more = f" and {len(tried) - SHOWN} more" if len(tried) > SHOWN else ""
         raise UserError(
-            f"none of the checkpoints in {directory} is good ({'; '.join(shown)}{more}); nothing "
-            "was deleted. Put one right, or use another workdir to begin again"
+            f"all checkpoints in {directory} are damaged ({'; '.join(shown)}{more}); nothing was "
+            "deleted. Repair one, or use another workdir to start again"
         )
 
 
 def _read(folder: pathlib.Path, target: Callable[[PyTree], PyTree | None]) -> PyTree:
-    """Reads one item: into what `target` makes of its description, or as NumPy arrays.
+    """Reads one item into the structure that `target` makes of its metadata, or as NumPy arrays.
 
-    The item by itself: through the whole step's reader, Orbax opens the arrays of all of them, and
-    the classes that a step's record names.
+    Reads the item alone: Orbax's reader of a whole step opens the arrays of all items, and imports
+    the classes that the step's metadata name.
     """
-    item: Any = folder  # Orbax asks for a path class of its own, and takes any
+    item: Any = folder  # annotated with a path class of Orbax; any path works
     reader = ocp.PyTreeCheckpointHandler()
     try:
         stored = reader.metadata(item).tree
@@ -311,18 +311,18 @@ def _read(folder: pathlib.Path, target: Callable[[PyTree], PyTree | None]) -> Py
     except (OSError, ValueError, LookupError, TypeError) as error:
         if isinstance(error, UserError):
             raise
-        # Only one without a manifest comes here damaged.
+        # Only a step without a manifest can be damaged here.
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(
-            f"{folder} cannot be read: {reason}; move {folder.parent} away to go on from the step "
-            "before it"
+            f"{folder} cannot be read: {reason}; move {folder.parent} away to resume from the "
+            "step before it"
         ) from error
     finally:
         reader.close()
 
 
 def _leaves(tree: PyTree) -> dict[str, Any]:
-    """Leaves by their dotted path, the same for a tuple of ours and the list Orbax stored it as."""
+    """Leaves by dotted path, equal for a tuple and for the list that Orbax stores it as."""
 
     def part(key: Any) -> str:
         return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
@@ -332,7 +332,7 @@ def _leaves(tree: PyTree) -> dict[str, Any]:
 
 
 def _check_same(stored: dict[str, Any], wanted: dict[str, Any], folder: pathlib.Path) -> None:
-    """Refuses to restore into something else: Orbax would cast and pad without a word."""
+    """Refuses another structure, shape or dtype: Orbax would silently cast and pad."""
 
     def form(leaves: dict[str, Any], name: str) -> str:
         leaf = leaves.get(name)

@@ -1,4 +1,4 @@
-"""The command line: a frozen dataclass becomes absl flags, and a mistake becomes one line.
+"""The command line: a frozen dataclass becomes absl flags, and a mistake ends in one line.
 
 Nothing is defined at import. `main(Config, run)` defines a flag for each field of `Config`, parses,
 builds the config and calls `run(config)`. A field checks itself when the config is built, so a
@@ -12,8 +12,9 @@ import numbers
 import os
 import signal
 import sys
+import typing
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar, dataclass_transform
 
 from absl import app, flags, logging
@@ -24,7 +25,7 @@ from jaxgan.run import flagfiles
 from jaxgan.types import UserError
 
 C = TypeVar("C")
-
+T = TypeVar("T")
 
 LARGEST = 2**31 - 1  # steps are counted in 32 bits on the devices, and seeds cut off after 32
 
@@ -41,14 +42,16 @@ def field(
 ) -> Any:
     """Declares a field of a config: its flag, its help, and what it accepts.
 
+    The type of the flag is that of the field's annotation: int, float, bool or str.
+
     Args:
-      default: the value without a flag; int, float, bool or str.
+      default: the value without a flag.
       help: one sentence, with the unit.
       choices: the values accepted; empty for any.
       minimum: the smallest number accepted.
       above: numbers must be larger than this.
       below: numbers must be smaller than this.
-      changeable: whether a run may be taken up again with another value.
+      changeable: whether a run may resume with another value.
 
     Returns:
       A dataclass field. Floats must be finite, whole numbers fit into 32 bits, and text into one
@@ -135,50 +138,99 @@ def main(config_type: type[C], run: Callable[[C], Any]) -> None:
       run: called with the config.
     """
     flags.disclaim_key_flags()  # they belong to the experiment, not to this file: --helpshort
-    names = [_define(spec) for spec in dataclasses.fields(config_type)]  # pyright: ignore
+    names = define(config_type)
 
     def with_config(argv: list[str]) -> None:
         del argv
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)  # Orbax tells of every file it writes
+            logging.set_verbosity(logging.WARNING)  # Orbax logs every file it writes
         config = config_type(**{name: flags.FLAGS[name].value for name in names})
-        with processes.together():
+        with processes.fail_together():
             run(config)
 
     def one_line_for_mistakes(argv: list[str]) -> None:
-        _or_one_line(lambda: with_config(argv))
+        or_one_line(lambda: with_config(argv))
 
     def parsed(argv: list[str]) -> list[str]:
-        return _or_one_line(lambda: flagfiles.parse(argv))
+        return or_one_line(lambda: flagfiles.parse(argv))
 
     app.run(one_line_for_mistakes, flags_parser=parsed)
 
 
-def as_flags(config: Any) -> str:
-    """Writes a config as the lines of a flagfile that reproduce it.
+def define(config_type: type, *, registry: flags.FlagValues | None = None) -> list[str]:
+    """Defines a flag for each field of a config.
 
     Args:
-      config: a dataclass with fields from `field`.
+      config_type: a dataclass whose fields come from `field`.
+      registry: takes the flags; None for absl's own, which the command line is parsed into.
 
     Returns:
-      One `--name=value` a line.
+      The names of the flags.
     """
-    return "".join(f"--{name}={value}\n" for name, value in dataclasses.asdict(config).items())
-
-
-def _define(spec: dataclasses.Field) -> str:
-    """Defines the flag of one field; returns its name."""
-    help_text, default = spec.metadata["help"], spec.default
-    if spec.metadata["choices"]:
-        help_text += f" One of: {', '.join(map(str, spec.metadata['choices']))}."
-    define = {
+    registry = flags.FLAGS if registry is None else registry
+    kinds = {
         bool: flags.DEFINE_boolean,
         int: flags.DEFINE_integer,
         float: flags.DEFINE_float,
         str: flags.DEFINE_string,
-    }[type(default)]
-    define(spec.name, default, help_text)
-    return spec.name
+    }
+    annotations = typing.get_type_hints(config_type)  # also those that are written as text
+    names = []
+    for spec in dataclasses.fields(config_type):
+        help_text, kind = spec.metadata["help"], annotations[spec.name]
+        if kind not in kinds:
+            name = f"{config_type.__name__}.{spec.name}"
+            raise TypeError(f"{name} is annotated {kind}; a flag is an int, float, bool or str")
+        if spec.metadata["choices"]:
+            help_text += f" One of: {', '.join(map(str, spec.metadata['choices']))}."
+        kinds[kind](spec.name, spec.default, help_text, flag_values=registry)
+        names.append(spec.name)
+    return names
+
+
+def as_flags(config: Any, *, without: Collection[str] = ()) -> str:
+    """Writes a config as the lines of a flagfile that reproduce it.
+
+    Args:
+      config: a dataclass with fields from `field`.
+      without: names of fields that are left out.
+
+    Returns:
+      One `--name=value` a line.
+    """
+    values = dataclasses.asdict(config).items()
+    return "".join(f"--{name}={value}\n" for name, value in values if name not in without)
+
+
+def or_one_line(action: Callable[[], T]) -> T:
+    """Calls a function; a person's mistake in it ends the process with one line on stderr.
+
+    Args:
+      action: what to do.
+
+    Returns:
+      Its result.
+
+    Raises:
+      SystemExit: with the exit code, see `main`; any other error is a bug and passes through.
+    """
+    try:
+        return action()
+    except UserError as error:
+        print(f"error: {types.one_line(error, limit=2000)}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if "nable to initialize backend" not in str(error):
+            raise
+        # JAX itself says which platforms there are and how to choose one.
+        print(f"error: no device: {types.one_line(error, limit=1000)}", file=sys.stderr)
+        sys.exit(UserError.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted before training began; nothing to save", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # the reader of our output has exited, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def _problem(value: Any, spec: dataclasses.Field) -> str:
@@ -207,7 +259,7 @@ def _problem(value: Any, spec: dataclasses.Field) -> str:
 
 
 def _text_problem(value: Any) -> str:
-    """What is wrong with text; whatever passes comes back unchanged from the run's flagfile."""
+    """What is wrong with text; accepted text comes back unchanged from the run's flagfile."""
     if not isinstance(value, str | os.PathLike):
         return "is not text"
     value = os.fspath(value)
@@ -222,24 +274,3 @@ def _text_problem(value: Any) -> str:
     if value.startswith("~") and os.path.expanduser(value) == value:
         return "names a user who has no home directory"
     return ""
-
-
-def _or_one_line(action: Callable[[], Any]) -> Any:
-    """Runs something; a person's mistake ends in its line on stderr and exit code 2."""
-    try:
-        return action()
-    except UserError as error:
-        print(f"error: {types.one_line(error, limit=2000)}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except RuntimeError as error:
-        if "nable to initialize backend" not in str(error):
-            raise
-        # JAX itself says which platforms there are and how to choose one.
-        print(f"error: no device: {types.one_line(error, limit=1000)}", file=sys.stderr)
-        sys.exit(UserError.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted before training began; nothing to save", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)

@@ -74,7 +74,7 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
         step = steps.map_batch(pipeline.prepare, step)
     keys, init = launch.keys(config), launch.init(config, init_one)
     processes.check_alike({**_common(config), "training data": spec.fingerprint})
-    scorer = processes.agreed(lambda: _scorer(config, experiment, spec))
+    scorer = processes.call_on_all(lambda: _scorer(config, experiment, spec))
     shapes = jax.eval_shape(init, keys.init)
     shardings = parallel.state_sharding(shapes, mesh, shard_params=config.shard_params)
     if config.dry_run:
@@ -86,11 +86,11 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
 
     with (
         signals.Interrupts(parallel.Vote(mesh)) as interrupts,
-        processes.agreed(lambda: _folder(config, spec)) as folder,
+        processes.call_on_all(lambda: _folder(config, spec)) as folder,
         checkpoint.manager(
             folder.checkpoints, best=_best(config, experiment, folder.path)
         ) as manager,
-        processes.together(),
+        processes.fail_together(),
     ):
         run = Session(
             config=config,

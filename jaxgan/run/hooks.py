@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import tqdm
 
-from jaxgan.run import checkpoint, saver
+from jaxgan.run import checkpoint, saver, summaries
 from jaxgan.run.loop import Hook
 from jaxgan.state import GANState
 from jaxgan.types import Metrics, UserError
@@ -30,17 +30,22 @@ class Diverged(UserError):
 class Guard:
     """Stops a run in which a player is no longer finite, one step late so as not to stall it."""
 
-    def __init__(self):
-        """Starts with nothing to look at."""
+    def __init__(self, *, seeds: Sequence[int] = ()):
+        """Prepares the check.
+
+        Args:
+          seeds: those trained at once, where metrics have one value a seed.
+        """
+        self._seeds = seeds
         self._pending: tuple[int, Metrics] | None = None
 
     def __call__(self, step: int, state: GANState, metrics: Metrics) -> None:
-        """Looks at the step before, and remembers this one."""
+        """Checks the step before, and keeps this one."""
         self.flush()
         self._pending = step, {k: v for k, v in metrics.items() if k.endswith("/finite")}
 
     def flush(self) -> None:
-        """Waits for the step remembered and looks at it; nothing is saved before this.
+        """Waits for the step kept and checks it; nothing is saved before this.
 
         Raises:
           Diverged: a player has NaN or infinity in it.
@@ -50,7 +55,12 @@ class Guard:
             return
         step, flags = pending
         names = {"gen/finite": "generator", "disc/finite": "discriminator"}
-        broken = [names.get(name, name) for name, finite in flags.items() if not bool(finite)]
+        broken = []
+        for name, finite in flags.items():
+            wrong = [seed for seed, ok in summaries.by_seed(finite, self._seeds).items() if not ok]
+            if wrong:
+                of = "" if np.ndim(finite) == 0 else f" of seed {', '.join(map(str, wrong))}"
+                broken.append(f"{names.get(name, name)}{of}")
         if broken:
             raise Diverged(
                 f"step {step}: NaN or infinity in the {' and the '.join(broken)}; stopped, and not "
@@ -58,30 +68,16 @@ class Guard:
             )
 
 
-def alarms(values: Mapping[str, float]) -> list[str]:
-    """Says which signs of collapse the metrics of a step show.
-
-    Args:
-      values: numbers by name; those that are missing or NaN are no sign.
-
-    Returns:
-      A phrase for each: all samples alike, D right about every image, G without gradient.
-    """
-    nan = float("nan")
-    diversity, gradient = values.get("gen/diversity", nan), values.get("gen/gradient", nan)
-    signs = {
-        f"G's samples are all alike (diversity {diversity:.2g} of the data's)": diversity < 0.02,
-        "D is right about every image": values.get("disc/accuracy", nan) >= 1.0,
-        f"G's gradient has vanished (norm {gradient:.2g})": gradient < 1e-7,
-    }
-    return [text for text, seen in signs.items() if seen]
-
-
 class Log:
-    """Writes metrics every so many steps: to the run directory, and to the person watching.
+    """Writes metrics every so many steps, to the run directory and to the console.
 
-    Where the steps report what `alarms` looks at, "guard/alarms" counts the signs; those that last
-    for PATIENCE lines are told in one line, once.
+    Beside the metrics each line has "images_per_second", the "seconds" of training so far, and the
+    "epoch" where the number of examples is known. A metric of several seeds at once, [S], is
+    written as its mean, "NAME/interval" (half the width of the mean's 95 % interval) and
+    "NAME/seed_K" of each seed K.
+
+    Where the steps report what `summaries.alarms` reads, "guard/alarms" counts the signs; those
+    that last for PATIENCE lines are reported once, in one line.
     """
 
     PATIENCE = 3
@@ -94,21 +90,29 @@ class Log:
         start: int,
         num_steps: int,
         batch_size: int,
+        num_examples: int = 0,
+        seconds: float = 0.0,
+        seeds: Sequence[int] = (),
         show: bool = True,
     ):
-        """Begins to count time.
+        """Starts the clock.
 
         Args:
           write: takes (step, values by name), as `RunDir.log` does.
           every: steps between lines.
-          start: the step training goes on from.
+          start: the step that training resumes from.
           num_steps: the step it ends at.
           batch_size: images a step, over all devices.
-          show: tells the person watching too.
+          num_examples: of the training data; 0 where unknown or endless.
+          seconds: of training before `start`, as `RunDir.start_logs` returns them.
+          seeds: those trained at once, where metrics are [S]; counted from 0 by default.
+          show: whether to print to the console too.
         """
-        self._shown = show
+        self._shown, self._seeds = show, seeds
         self._write, self._every, self._batch_size = write, every, batch_size
+        self._num_examples = num_examples
         self._last, self._num_steps = start, num_steps
+        self._began = time.perf_counter() - seconds
         self._time = 0.0  # set after the first step, so that rates leave its compilation out
         self._pending: tuple[int, Metrics] | None = None
         self._alarmed = 0  # lines in a row
@@ -117,7 +121,7 @@ class Log:
             self._bar = tqdm.tqdm(total=num_steps, initial=start, unit="step", dynamic_ncols=True)
 
     def __call__(self, step: int, state: GANState, metrics: Metrics) -> None:
-        """Writes what was due at the step before; keeps this step's metrics if they are due."""
+        """Writes the line due at the step before; keeps this step's metrics if they are due."""
         self.flush()
         if not self._time:
             self._last, self._time = step, time.perf_counter()
@@ -127,73 +131,82 @@ class Log:
             self._pending = step, metrics
 
     def flush(self) -> None:
-        """Writes what is due."""
+        """Writes the line that is due, if any."""
         pending, self._pending = self._pending, None
         if pending is None:
             return
         step, metrics = pending
-        values = {
-            name: float(np.asarray(value))
-            for name, value in metrics.items()
-            if not name.endswith("/finite")
-        }
+        metrics = {k: np.asarray(v) for k, v in metrics.items() if not k.endswith("/finite")}
+        values = summaries.summary(metrics, self._seeds)
         now = time.perf_counter()
         images = (step - self._last) * self._batch_size
         rate = images / (now - self._time) if images else np.nan
         self._last, self._time = step, now
-        signs = alarms(values)
+        signs = summaries.signs(metrics, self._seeds)
         if "gen/gradient" in values:
             values["guard/alarms"] = float(len(signs))
-        self._write(step, {**values, "images_per_second": rate})
-        self._show(step, values, rate)
+        timing = {"images_per_second": rate, "seconds": now - self._began}
+        if self._num_examples:
+            timing["epoch"] = step * self._batch_size / self._num_examples
+        self._write(step, {**values, **timing})
+        self._show(step, values, timing)
         self._warn(step, signs)
 
     def insert(self, step: int, values: Mapping[str, float | str], text: str) -> None:
-        """Writes a line of numbers measured beside training, after what is due.
+        """Writes a line of numbers measured beside training, after the line that is due.
 
         Args:
           step: the step they belong to.
           values: by name.
-          text: what the person watching is told of them.
+          text: what the console shows of them.
         """
         self.flush()
         self._write(step, values)
         self._last, self._time = step, time.perf_counter()  # their time is not that of steps
-        self._say(text)
+        self._print(text)
 
     def close(self) -> None:
-        """Writes what is due and ends the progress bar."""
+        """Writes the line that is due and ends the progress bar."""
         self.flush()
         if self._bar is not None:
             self._bar.close()
 
     def _warn(self, step: int, signs: Sequence[str]) -> None:
-        """Tells of signs that last, once until they have gone."""
+        """Reports signs that last, once until they have gone."""
         self._alarmed = self._alarmed + 1 if signs else 0
         if self._alarmed == self.PATIENCE:
-            self._say(
+            self._print(
                 f"warning: step {step}: {'; '.join(signs)}. If it lasts, lower --disc_lr, add a "
                 "penalty, or raise its weight"
             )
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         if self._bar is not None:
             self._bar.write(text)
         elif self._shown:
             print(text, flush=True)
 
-    def _show(self, step: int, values: Mapping[str, float], rate: float) -> None:
-        losses = {name: f"{v:.3f}" for name, v in values.items() if name.endswith("/loss")}
+    def _show(self, step: int, values: Mapping[str, float], timing: Mapping[str, float]) -> None:
+        """Prints losses, epoch, rate and time."""
+        losses = {name: summaries.text(name, values) for name in values if name.endswith("/loss")}
+        rate = timing["images_per_second"]
+        epoch = {"epoch": f"{timing['epoch']:.1f}"} if "epoch" in timing else {}
         if self._bar is not None:
-            self._bar.set_postfix({**losses, "images/s": f"{rate:.0f}"}, refresh=False)
+            self._bar.set_postfix({**losses, **epoch, "images/s": f"{rate:.0f}"}, refresh=False)
             return
         if not self._shown:
             return
-        words = [f"step {step}/{self._num_steps}", *(f"{k} {v}" for k, v in losses.items())]
+        words = [f"step {step}/{self._num_steps}"]
+        words += [f"{name} {text}" for name, text in {**epoch, **losses}.items()]
         if np.isfinite(rate):
-            left = round((self._num_steps - step) * self._batch_size / rate)
-            words += [f"{rate:.0f} images/s", f"{datetime.timedelta(seconds=left)} left"]
+            left = (self._num_steps - step) * self._batch_size / rate
+            words += [f"{rate:.0f} images/s", f"{_clock(timing['seconds'])} elapsed"]
+            words += [f"{_clock(left)} left"]
         print("  ".join(words), flush=True)
+
+
+def _clock(seconds: float) -> datetime.timedelta:
+    return datetime.timedelta(seconds=round(seconds))
 
 
 def sample_every(every: int, num_steps: int, save: Callable[[int, GANState], object]) -> Hook:
@@ -226,11 +239,11 @@ def save_every(
     stop: bool = False,
     wait: bool = False,
 ) -> Hook:
-    """Makes a hook that saves a checkpoint at every so many steps, at the last, and when asked to.
+    """Makes a hook that saves a checkpoint at every so many steps, at the last, and on request.
 
-    A save that fails costs that checkpoint and a warning: training goes on, the next one is tried
-    as if nothing had been, and only the last must succeed. What fails in the background is told of
-    at the next step.
+    A save that fails costs that checkpoint and a warning: training continues and the next save is
+    tried as usual; only the last must succeed. A failure in the background is reported at the next
+    step.
 
     Args:
       every: steps.
@@ -238,54 +251,54 @@ def save_every(
       manager: from `checkpoint.manager`.
       flush: called before each save (`Guard.flush`): it raises where the state is not worth saving.
       asked: whether to save at this step too, as `Interrupts.save_asked`.
-      stop: raises a failure rather than to go on.
-      wait: until each save is written. Otherwise a kill while one is loses that one, too.
+      stop: whether a failure is raised rather than reported.
+      wait: whether training waits until each save is written; otherwise a kill during one loses it.
 
     Returns:
       The hook; it raises `SaveFailed` where the last step could not be saved.
     """
 
-    def tell(failed: saver.SaveFailed | None, *, raises: bool) -> None:
+    def report(failed: saver.SaveFailed | None, *, raises: bool) -> None:
         if failed is None:
             return
         if raises:
             raise failed
-        print(f"warning: {failed}; training goes on", flush=True)
+        print(f"warning: {failed}; training continues", flush=True)
 
     def hook(step: int, state: GANState, metrics: Metrics) -> None:
         del metrics
         last = step == num_steps
         due = asked() or step % every == 0 or last
-        tell(manager.failure(wait=due), raises=stop)
+        report(manager.failure(wait=due), raises=stop)
         if due:
             flush()
             try:
                 checkpoint.save(manager, state)
             except saver.SaveFailed as failed:
-                tell(failed, raises=stop or last)
+                report(failed, raises=stop or last)
             if wait:
-                tell(manager.failure(wait=True), raises=stop or last)
+                report(manager.failure(wait=True), raises=stop or last)
 
     return hook
 
 
 class Newest:
-    """Remembers the state of the last whole step; a hook."""
+    """A hook that keeps the state of the last whole step."""
 
     def __init__(self):
-        """Has seen none."""
+        """Starts without one."""
         self._state: GANState | None = None
 
     def __call__(self, step: int, state: GANState, metrics: Metrics) -> None:
-        """Remembers it, without keeping it from being donated."""
+        """Keeps a reference, which does not prevent its donation to the next step."""
         del step, metrics
         self._state = state
 
     def take(self) -> GANState | None:
-        """Looks whether there is a whole state.
+        """Returns the state if it is still whole.
 
         Returns:
-          It; None if there was none, or the next step has taken it apart.
+          The state; None if there was none, or if the next step has consumed it.
         """
         leaves = jax.tree.leaves(self._state)
         donated = any(isinstance(leaf, jax.Array) and leaf.is_deleted() for leaf in leaves)

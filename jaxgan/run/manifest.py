@@ -1,8 +1,8 @@
-"""Manifests: what every file of a saved folder was, so that damage is seen before it is loaded.
+"""Manifests: the digest of every file of a saved folder, so that damage is detected on reading.
 
 manifest.json holds the format of the checkpoint, the version that wrote it, size and sha256 of each
-file, and the sha256 of all that. It is written when the files are whole, and before the folder gets
-its name: a folder never lacks its own because a process was killed.
+file, and the sha256 of all that. It is written when the files are complete and before the folder is
+renamed to its final name: a folder never lacks it because a process was killed.
 """
 
 import hashlib
@@ -24,17 +24,17 @@ MAX_METADATA_BYTES = 2**26
 
 
 class Damaged(ValueError):
-    """A saved folder is not what was saved; the message says which file, and what is wrong."""
+    """A saved folder has changed since; the message names the file and the problem."""
 
 
 def write(folder: str | os.PathLike) -> None:
-    """Writes the manifest of a folder whose files are all there.
+    """Writes the manifest of a folder whose files are complete.
 
     Args:
-      folder: what was saved.
+      folder: the saved folder.
 
     Raises:
-      Damaged: there are links in it, which no manifest can vouch for.
+      Damaged: there are links in it, whose targets a manifest does not cover.
     """
     folder = pathlib.Path(folder)
     files = {
@@ -53,15 +53,15 @@ def verify(folder: str | os.PathLike, *, parts: Collection[str] = ()) -> bool:
     """Checks every file of a folder against its manifest.
 
     Args:
-      folder: what was saved.
-      parts: the folders in it that matter; all of them by default.
+      folder: the saved folder.
+      parts: the folders in it that are checked; all by default.
 
     Returns:
-      True; False where there is no manifest, and nothing but links and sizes could be checked.
+      True; False where there is no manifest, and only links and sizes could be checked.
 
     Raises:
-      Damaged: a file is missing, too many, cut, changed, or a link.
-      UserError: the manifest is whole, and of a newer version than this one.
+      Damaged: a file is missing, added, truncated, changed, or a link.
+      UserError: the manifest is undamaged and of a newer version than this one.
     """
     try:
         return _verify(pathlib.Path(folder), parts)
@@ -70,13 +70,13 @@ def verify(folder: str | os.PathLike, *, parts: Collection[str] = ()) -> bool:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Reads a small JSON file that may be anything at all.
+    """Reads a small JSON file from an untrusted source.
 
     Args:
       path: the file.
 
     Returns:
-      What is in it.
+      Its content.
 
     Raises:
       Damaged: it is too large, or not JSON.
@@ -105,7 +105,7 @@ def _verify(folder: pathlib.Path, parts: Collection[str]) -> bool:
         if found[name].stat().st_size != entry["size"]:
             raise Damaged(f"{name} has {found[name].stat().st_size} bytes, not {entry['size']}")
     for name in found:
-        # A stray file beside the parts does nobody harm; within one, Orbax might read it.
+        # A stray file beside the parts is harmless; within one, Orbax might read it.
         if "/" in name and matters(name) and name not in listed:
             raise Damaged(f"{name} was not saved with it")
     for name, entry in listed.items():
@@ -116,12 +116,12 @@ def _verify(folder: pathlib.Path, parts: Collection[str]) -> bool:
 
 
 def _read(path: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """The entries of a manifest that is whole."""
+    """The entries of an undamaged manifest."""
     content = read_json(path)
     try:
-        said = content.pop("sha256")
-        if said != _digest_of(content):
-            raise Damaged(f"{path.name} does not have the sha256 it says")
+        stated = content.pop("sha256")
+        if stated != _digest_of(content):
+            raise Damaged(f"{path.name} does not have its stated sha256")
         if content["format"] > FORMAT:
             raise UserError(
                 f"{path.parent} was written by jaxgan {content['jaxgan']} in checkpoint format "
@@ -136,14 +136,14 @@ def _read(path: pathlib.Path) -> dict[str, dict[str, Any]]:
 
 
 def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Files that a manifest lists, by their path below the folder; refuses links and giants."""
+    """Files that a manifest lists, by their path in the folder; refuses links and huge files."""
     if folder.is_symlink():
         raise Damaged("it is a link")
     found = {}
     for path in _walk(folder):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not path.is_file():
-            raise Damaged(f"{name} is a link, or no file")
+            raise Damaged(f"{name} is a link, or not a file")
         if _is_metadata(name) and path.stat().st_size > MAX_METADATA_BYTES:
             raise Damaged(f"{name} is larger than {MAX_METADATA_BYTES // 2**20} MiB")
         if path.name not in (NAME, *UNREAD):
@@ -154,14 +154,14 @@ def _files(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _walk(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Everything below a folder but folders; links to folders are not followed."""
+    """All files and links below a folder; links to folders are not followed."""
     for parent, folders, names in os.walk(folder):
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
         yield from (pathlib.Path(parent, name) for name in [*links, *names])
 
 
 def _is_metadata(name: str) -> bool:
-    """Whether a file is read whole, and parsed: arrays are in folders named d."""
+    """Whether a file is parsed as a whole: arrays are in folders named d."""
     return pathlib.PurePath(name).parent.name != "d"
 
 
@@ -171,5 +171,5 @@ def _digest(path: pathlib.Path) -> str:
 
 
 def _digest_of(content: Any) -> str:
-    """The digest of what a manifest says, however it is laid out."""
+    """The digest of a manifest's content, whatever its layout."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

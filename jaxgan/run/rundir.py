@@ -1,7 +1,7 @@
-"""The run directory: who holds it, which settings it was made with, and its logs.
+"""The run directory: its lock, the settings of the run, and its logs.
 
-config.json     what was asked, every setting resolved
-run.flags       the same, as a flagfile
+config.json     every setting of the run, and which of them were changed at which step
+run.flags       the same settings as a flagfile, without the directory itself
 metrics.jsonl   one JSON object a logged step, and one an evaluation
 tensorboard/    the same scalars, and the sample grids, as event files
 samples/        step_00001000.png, ...
@@ -26,12 +26,17 @@ from jaxgan import __version__, images
 from jaxgan.run import cli
 from jaxgan.types import UserError
 
-# Written after config.json: where that is missing, they are somebody else's, and stay untouched.
+# Written after config.json: without that they belong to something else and stay untouched.
 OURS = ("run.flags", "metrics.jsonl", "tensorboard", "samples", "checkpoints")
 
 
 class RunDir:
-    """A run directory, held by this process until `close`; use it as a context manager."""
+    """A run directory, locked by this process until `close`; use it as a context manager.
+
+    A new directory gets its record of settings at once, so that whatever is written there later
+    belongs to a known run. The record of a run that exists changes in `start_logs`, when training
+    really begins.
+    """
 
     def __init__(
         self,
@@ -43,30 +48,39 @@ class RunDir:
         upgraded: Callable[[dict], dict] = lambda record: record,
         main: bool = True,
     ):
-        """Takes the directory, making it where there is none.
+        """Locks the directory, creating it if needed, and checks the settings of the run in it.
 
         Args:
-          path: where.
+          path: of the directory.
           config: dataclass with fields from `cli.field`.
           experiment: module that the config belongs to ("experiments.mnist").
-          data: what is to be remembered of the training data: "fingerprint", and more.
-          upgraded: makes of a record that an earlier version wrote what this one would write.
-          main: False in a process that leaves the directory to another: it writes nothing here.
+          data: record of the training data: "fingerprint", and more.
+          upgraded: turns the record of an earlier version into that of this one.
+          main: False in all processes of a run but the one that writes here.
 
         Raises:
-          UserError: the path is no directory, cannot be written, is held by another process, or
-            holds a run with other settings.
+          UserError: the path is not a directory, cannot be written, is in use by another process,
+            or holds a run with other settings.
         """
         self.path = pathlib.Path(os.path.realpath(os.path.expanduser(path)))
         self._events: SummaryWriter | None = None
         self._main = main
         if not main:
             return
-        self._lock = _take(self.path)
+        self._config = config
+        self._record = {
+            "experiment": experiment,
+            "jaxgan": __version__,
+            "data": dict(data),
+            "config": dataclasses.asdict(config),
+        }
+        self._locked = _lock(self.path)
         try:
-            self._record(config, experiment, data, upgraded)
+            self._stored = self._check_record(upgraded)
+            if self._stored is None:
+                self._write_record([])
         except BaseException:
-            _release(self._lock)
+            _release(self._locked)
             raise
 
     @property
@@ -74,22 +88,34 @@ class RunDir:
         """Folder of the checkpoints."""
         return self.path / "checkpoints"
 
-    def start_logs(self, step: int) -> None:
-        """Opens the logs after a step: what a killed run logged beyond its checkpoint is dropped.
+    def start_logs(self, step: int) -> float:
+        """Records the settings that training begins with, and opens the logs after a step.
+
+        What a killed run logged beyond its checkpoint is removed. Settings that are not those of
+        the record are printed and recorded with the step of the change.
 
         Args:
-          step: the step that training goes on from.
+          step: the step of the checkpoint that training resumes from, or 0.
+
+        Returns:
+          The seconds of training up to that step, as far as they were logged.
         """
         if not self._main:
-            return
-        log = self.path / "metrics.jsonl"
+            return 0.0
+        if self._stored is not None:
+            self._write_record(_changes(self._stored, self._record["config"], step))
+            self._stored = None  # recorded once: a rollback changes no setting
+        log, seconds = self.path / "metrics.jsonl", 0.0
         if log.exists():
-            _replace(log, "".join(line for line, entry in _entries(log) if entry["step"] <= step))
+            kept = [(line, entry) for line, entry in _entries(log) if entry["step"] <= step]
+            _replace(log, "".join(line for line, _ in kept))
+            seconds = max((_number(entry.get("seconds")) for _, entry in kept), default=0.0)
         if self._events is not None:
             self._events.close()  # of a run that was rolled back
         self._events = SummaryWriter(
             str(self.path / "tensorboard"), purge_step=step + 1 if step else None
         )
+        return seconds
 
     def log(self, step: int, values: Mapping[str, float | str]) -> None:
         """Appends one line of metrics.
@@ -128,11 +154,11 @@ class RunDir:
         return path
 
     def close(self) -> None:
-        """Writes out the logs and lets the directory go."""
+        """Writes the logs to disk and unlocks the directory."""
         if self._events is not None:
             self._events.close()
         if self._main:
-            _release(self._lock)
+            _release(self._locked)
 
     def __enter__(self):
         return self
@@ -140,41 +166,39 @@ class RunDir:
     def __exit__(self, *exception):
         self.close()
 
-    def _record(
-        self, config: Any, experiment: str, data: Mapping, upgraded: Callable[[dict], dict]
-    ) -> None:
-        """Writes the settings down; refuses a directory that holds others."""
-        values = dataclasses.asdict(config)
-        record = {
-            "experiment": experiment,
-            "jaxgan": __version__,
-            "data": dict(data),
-            "config": values,
-        }
-        stored = None
+    def _check_record(self, upgraded: Callable[[dict], dict]) -> dict[str, Any] | None:
+        """The record in the directory, None in a new one; refuses one of another run."""
         if (self.path / "config.json").exists():
             stored = upgraded(read_config(self.path))
-        if stored:
-            fields = dataclasses.fields(config)
+            fields = dataclasses.fields(self._config)
             fixed = {f.name: f.default for f in fields if not f.metadata["changeable"]}
-            _check_same(stored, record, fixed, self.path)
-            record["changes"] = _changes(stored, values)
-        elif found := [name for name in OURS if (self.path / name).exists()]:
+            _check_same(stored, self._record, fixed, self.path)
+            return stored
+        if found := [name for name in OURS if (self.path / name).exists()]:
             raise UserError(
                 f"{self.path} holds {found[0]} without config.json; use another workdir"
             )
+        return None
+
+    def _write_record(self, changes: list[dict]) -> None:
+        """Writes the settings as JSON and as a flagfile."""
+        record = {**self._record, **({"changes": changes} if changes else {})}
         _replace(self.path / "config.json", json.dumps(record, indent=2) + "\n")
-        _replace(self.path / "run.flags", cli.as_flags(config))
+        module = record["experiment"]
+        use = f"# python -m {module} --flagfile=run.flags --workdir=DIRECTORY\n"
+        _replace(self.path / "run.flags", use + cli.as_flags(self._config, without=("workdir",)))
 
 
 def read_config(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads what a run was made with.
+    """Reads the record of a run.
 
     Args:
       path: its run directory.
 
     Returns:
-      {"experiment", "jaxgan", "data": {"fingerprint", ...}, "config": {setting: value}}.
+      {"experiment", "jaxgan", "data": {"fingerprint", ...}, "config": {setting: value}}, and where
+      settings were changed "changes": [{"step": step, setting: [old, new]}], oldest first, without
+      the step where an older version recorded the change.
 
     Raises:
       UserError: there is no run, or its record cannot be read.
@@ -189,56 +213,56 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     raise UserError(
-        f"{file} is not the record of a run; mend it from run.flags or use another workdir"
+        f"{file} is not the record of a run; restore it from run.flags or use another workdir"
     )
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """Reads the log of a run, which may be going on.
+    """Reads the log of a run, which may still be training.
 
     Args:
       path: its run directory.
 
     Returns:
-      What was logged, oldest first, each with its "step"; nothing where there is no log.
+      The logged lines, oldest first, each with its "step"; none where there is no log.
     """
     log = pathlib.Path(path) / "metrics.jsonl"
     return [entry for _, entry in _entries(log)] if log.exists() else []
 
 
-def _take(path: pathlib.Path) -> int:
-    """Makes the directory and locks it; the system lets go of the lock when the process ends."""
+def _lock(path: pathlib.Path) -> int:
+    """Creates the directory and locks it; the system unlocks it when the process ends."""
     if os.path.isfile(path):
         raise UserError(f"workdir {path} is a file; give a directory")
     try:
         path.mkdir(parents=True, exist_ok=True)
         # Through a link, another file would be emptied.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        lock = os.open(path / ".lock", flags, 0o644)
+        descriptor = os.open(path / ".lock", flags, 0o644)
     except OSError as error:
         raise UserError(f"workdir {path} cannot be written: {error.strerror}") from error
-    holder = os.read(lock, 200).decode(errors="replace").strip()
+    holder = os.read(descriptor, 200).decode(errors="replace").strip()
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         held = False
     except BlockingIOError:
         held = True
     except OSError:  # a file system without locks: what the file says is all there is
         held = _may_live(holder)
     if held:
-        os.close(lock)
+        os.close(descriptor)
         raise UserError(
             f"workdir {path} is in use by {holder or 'another process'}; wait for it to end, or "
             f"use another workdir"
         )
-    os.lseek(lock, 0, os.SEEK_SET)
-    os.ftruncate(lock, 0)
-    os.write(lock, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
-    return lock
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    return descriptor
 
 
 def _may_live(holder: str) -> bool:
-    """Whether a process, as a lock file names it, may be alive; on another host nobody knows."""
+    """Whether the process that a lock file names may be alive; on another host it always may."""
     words = holder.split()
     if len(words) != 4 or not words[1].isdecimal():
         return False
@@ -247,14 +271,14 @@ def _may_live(holder: str) -> bool:
     return pathlib.Path(f"/proc/{words[1]}").exists() or not pathlib.Path("/proc/self").exists()
 
 
-def _release(lock: int) -> None:
-    """Lets the directory go, and says of it that nobody holds it."""
-    os.ftruncate(lock, 0)
-    os.close(lock)
+def _release(descriptor: int) -> None:
+    """Unlocks the directory and empties its lock file."""
+    os.ftruncate(descriptor, 0)
+    os.close(descriptor)
 
 
-def _changes(stored: dict, now: dict) -> list[dict]:
-    """The settings that a run was taken up again with, oldest first; tells of those of now."""
+def _changes(stored: dict, now: dict, step: int) -> list[dict]:
+    """The recorded changes of settings with those made now, oldest first; prints the latter."""
     then = stored["config"]
     changed = {
         name: [then[name], value]
@@ -267,14 +291,14 @@ def _changes(stored: dict, now: dict) -> list[dict]:
         return before
     said = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changed.items())
     print(f"settings changed: {said}", flush=True)
-    return [*before, changed]
+    return [*before, {"step": step, **changed}]
 
 
 def _check_same(stored: dict, record: dict, fixed: dict[str, Any], path: pathlib.Path) -> None:
-    """Names the settings of which a run was made with other values.
+    """Refuses settings that may not change in a run, and names them.
 
-    One that the run's version did not have yet counts as its default in `fixed`, which does what
-    was done before there was a choice.
+    A setting that the version of the run did not have yet counts as its default in `fixed`, which
+    is what that version did.
     """
     if stored["experiment"] != record["experiment"]:
         raise UserError(f"{path} holds a run of {stored['experiment']}; use another workdir")
@@ -294,7 +318,7 @@ def _check_same(stored: dict, record: dict, fixed: dict[str, Any], path: pathlib
 
 
 def _entries(log: pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
-    """The lines of a log and what they say; those that are cut off or damaged are left out."""
+    """The lines of a log and their content, without those that are cut off or damaged."""
     found = []
     for line in log.read_text(errors="replace").splitlines(keepends=True):
         with contextlib.suppress(ValueError, RecursionError):
@@ -304,8 +328,13 @@ def _entries(log: pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
+def _number(value: Any) -> float:
+    """A number of a log's line, which may be anything; 0 for all else."""
+    return float(value) if type(value) in (int, float) and np.isfinite(value) else 0.0
+
+
 def _replace(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a whole file atomically."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with unfinished.open("w") as file:
         file.write(text)

@@ -1,7 +1,7 @@
-"""Writing checkpoints: Orbax in the background, its failures in one line, its leftovers removed.
+"""Writing checkpoints: in the background by Orbax, with failures reported in one line each.
 
-Orbax writes a step to a temporary folder; when all is there `manifest` adds what each file is, and
-a rename makes it a step. A save that fails on the way leaves the steps before as they were.
+Orbax writes a step to a temporary folder. When it is complete, `manifest` adds a digest of each
+file, and a rename makes it a step. A save that fails leaves the earlier steps unchanged.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ OVERHEAD_BYTES = 2**16  # of a checkpoint, beside its arrays
 
 
 class SaveFailed(UserError):
-    """A checkpoint could not be written; those before it are as they were."""
+    """A checkpoint could not be written; earlier ones are unchanged."""
 
     exit_code = 1
 
@@ -40,20 +40,20 @@ class Manager:
     """A folder of checkpoints, open for saving until `close`; use it as a context manager."""
 
     def __init__(self, directory: pathlib.Path, *, keep: Callable[[Sequence[int]], Sequence[int]]):
-        """Takes a folder, making it where there is none, and removes what a killed save left.
+        """Opens a folder, creating it if needed, and removes what a killed save left.
 
         Args:
           directory: the folder.
-          keep: steps, with the one being saved -> those of them that stay.
+          keep: maps the saved steps and the one being saved to those that are kept.
 
         Raises:
-          UserError: the folder cannot be made.
+          UserError: the folder cannot be created.
         """
         self.directory = pathlib.Path(directory).resolve()
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"{self.directory} cannot be made: {error.strerror}") from error
+            raise UserError(f"{self.directory} cannot be created: {error.strerror}") from error
         for folder in _remove_unfinished(self.directory):
             print(f"removed {folder}, which an interrupted save left", flush=True)
         self._options = ocp.CheckpointManagerOptions(
@@ -61,21 +61,23 @@ class Manager:
             lightweight_initialize=True,  # reads nothing that may be damaged
             async_options=ocp.AsyncOptions(
                 post_finalization_callback=self._describe,
-                # Otherwise one that cannot be made is waited for until the timeout.
+                # Otherwise Orbax waits until its timeout for one that cannot be created.
                 create_directories_asynchronously=False,
             ),
         )
         self._orbax: ocp.CheckpointManager | None = None
         self._saving: int | None = None  # the step being written
         self._needed = 0  # bytes of it
-        self._failed: SaveFailed | None = None  # to be told of
+        self._failed: SaveFailed | None = None  # not reported yet
 
     def start(self, step: int, items: dict[str, PyTree]) -> None:
-        """Starts to write a step, after the one before it; one that is saved already stays.
+        """Starts to write a step in the background; waits for the save before it.
+
+        A step that is saved already is left unchanged.
 
         Args:
           step: its number.
-          items: what it holds, by name.
+          items: its content, by name.
 
         Raises:
           SaveFailed: it cannot be written.
@@ -83,12 +85,12 @@ class Manager:
         failed = self.failure(wait=True)
         if failed:
             print(f"warning: {failed}", flush=True)
-        if processes.from_main(lambda: step in finished(self.directory)):
+        if processes.call_on_main(lambda: step in finished(self.directory)):
             return
-        jax.block_until_ready(items)  # an error in computing them is not one in saving them
+        jax.block_until_ready(items)  # an error of the computation is not one of the save
         self._needed = size(items)
         with self._failure_of(step):
-            if processes.from_main(lambda: free_bytes(self.directory)) < self._needed:
+            if processes.call_on_main(lambda: free_bytes(self.directory)) < self._needed:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self._saving = step
             args = {name: ocp.args.PyTreeSave(item) for name, item in items.items()}
@@ -100,10 +102,10 @@ class Manager:
             )
 
     def failure(self, *, wait: bool = False) -> SaveFailed | None:
-        """Looks whether a save has failed in the background.
+        """Returns the failure of a save in the background.
 
         Args:
-          wait: waits for one under way.
+          wait: whether to wait for the save in progress.
 
         Returns:
           The failure, once; None if there is none.
@@ -115,7 +117,7 @@ class Manager:
         return failed
 
     def wait_until_finished(self) -> None:
-        """Waits for the save under way.
+        """Waits for the save in progress.
 
         Raises:
           SaveFailed: it could not be written.
@@ -125,24 +127,24 @@ class Manager:
             raise failed
 
     def set_aside(self, step: int, word: str) -> pathlib.Path:
-        """Renames a step that does not count any more, so that its number can be saved again.
+        """Renames a step that cannot be used, so that its number can be saved again.
 
         Args:
           step: its number.
-          word: what it is: "damaged" or "unfinished".
+          word: its state: "damaged" or "unfinished".
 
         Returns:
-          Where it is now.
+          Its new path.
         """
         self._collect()
-        self._close_orbax()  # it would go on counting it
+        self._close_orbax()  # it would still count the step
         folder, number = self.directory / str(step), 1
         while (place := folder.with_name(f"{step}.{word}.{number}")).exists():
             number += 1
         return folder.rename(place)
 
     def close(self) -> None:
-        """Waits for the save under way, as `wait_until_finished` does."""
+        """Waits for the save in progress, as `wait_until_finished` does."""
         try:
             self.wait_until_finished()
         finally:
@@ -157,16 +159,16 @@ class Manager:
         except SaveFailed as failed:
             if error is None:
                 raise
-            print(f"warning: {failed}", flush=True)  # what ended the block is told as well
+            print(f"warning: {failed}", flush=True)  # the error that ended the block is raised
 
     def _opened(self) -> ocp.CheckpointManager:
-        """Orbax's manager, which counts every folder that is named as a step."""
+        """Orbax's manager, which counts every folder with a number as its name as a step."""
         if self._orbax is None:
             _quiet_orbax()
             _remove_unfinished(self.directory)
-            whole = finished(self.directory)
-            strangers = [step for step in numbered(self.directory) if step not in whole]
-            for step in strangers if processes.is_main() else ():
+            complete = finished(self.directory)
+            incomplete = [step for step in numbered(self.directory) if step not in complete]
+            for step in incomplete if processes.is_main() else ():
                 place = self.set_aside(step, "unfinished")
                 print(f"warning: checkpoint {step} is unfinished; now {place}", flush=True)
             self._orbax = ocp.CheckpointManager(self.directory, options=self._options)
@@ -178,7 +180,7 @@ class Manager:
             orbax.close()
 
     def _collect(self) -> None:
-        """Waits for the save under way, and remembers how it failed if it did."""
+        """Waits for the save in progress and keeps its failure, if any."""
         if self._saving is None or self._orbax is None:
             return
         try:
@@ -190,23 +192,23 @@ class Manager:
 
     @contextlib.contextmanager
     def _failure_of(self, step: int) -> Iterator[None]:
-        """Turns what Orbax raises into one line, and removes what it had written of the step."""
+        """Turns an error of Orbax into `SaveFailed`, and removes what was written of the step."""
         try:
             yield
         except Exception as error:
             self._saving = None
             with contextlib.suppress(Exception):  # it raises the same again
                 self._close_orbax()
-            # Writes that were under way when another failed may still make their files.
+            # Writes that were in progress when another failed may still create their files.
             for wait in (0.0, 0.05, 0.2, 0.5):
                 time.sleep(wait)
                 if not _remove_unfinished(self.directory) and wait:
                     break
             good = finished(self.directory)
-            if step in good:  # it went wrong after that
+            if step in good:  # the error came after the save
                 print(
-                    f"warning: step {step} is saved in {self.directory}, but the steps that were "
-                    f"to go are still there: {_reason(error)}",
+                    f"warning: step {step} is saved in {self.directory}, but old steps could not "
+                    f"be removed: {_reason(error)}",
                     flush=True,
                 )
                 return
@@ -228,7 +230,7 @@ class Manager:
 
 
 class _Keep(ocp.checkpoint_managers.PreservationPolicy):
-    """Orbax asks it which steps stay; the others go once the step being saved is whole."""
+    """Tells Orbax which steps to keep; it removes the others once the new step is complete."""
 
     def __init__(self, keep: Callable[[Sequence[int]], Sequence[int]]):
         self._keep = keep
@@ -241,13 +243,13 @@ class _Keep(ocp.checkpoint_managers.PreservationPolicy):
 
 
 def numbered(directory: pathlib.Path) -> list[int]:
-    """Lists the numbers that folders are named by, whatever is in them, in order.
+    """Lists the folders that have a number as their name, whatever their content.
 
     Args:
       directory: the folder of checkpoints.
 
     Returns:
-      Numbers.
+      The numbers, in order.
     """
     folders = directory.iterdir() if directory.is_dir() else ()
     names = [folder.name for folder in folders if folder.name.isdecimal() and folder.is_dir()]
@@ -255,14 +257,14 @@ def numbered(directory: pathlib.Path) -> list[int]:
 
 
 def finished(directory: pathlib.Path, *, items: Sequence[str] = ITEMS) -> list[int]:
-    """Lists the steps that were saved to the end, oldest first.
+    """Lists the steps whose save was completed, oldest first.
 
     Args:
       directory: the folder of checkpoints.
-      items: what they must hold.
+      items: those that a step must have.
 
     Returns:
-      Steps. Orbax counts any folder named by a number; only a committed one is whole.
+      Steps. Orbax counts any folder with a number as its name; only a committed one is complete.
     """
     return [
         step
@@ -273,13 +275,13 @@ def finished(directory: pathlib.Path, *, items: Sequence[str] = ITEMS) -> list[i
 
 
 def size(tree: PyTree) -> int:
-    """Estimates what a checkpoint takes on disk, from above.
+    """Estimates an upper bound of the size of a checkpoint on disk.
 
     Args:
       tree: arrays or their shapes.
 
     Returns:
-      Bytes; Orbax compresses, which is left out.
+      Bytes, without the compression of Orbax.
     """
     leaves = jax.tree.leaves(tree)
     sizes = [int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves]
@@ -287,19 +289,19 @@ def size(tree: PyTree) -> int:
 
 
 def free_bytes(directory: pathlib.Path) -> int:
-    """Looks how much space there is.
+    """Returns the free space of a disk.
 
     Args:
-      directory: a folder.
+      directory: a folder on it.
 
     Returns:
-      Bytes that may be written in it.
+      Bytes.
     """
     return shutil.disk_usage(directory).free
 
 
 def megabytes(number: int) -> str:
-    """Writes a number of bytes.
+    """Formats a number of bytes.
 
     Args:
       number: of bytes.
@@ -311,13 +313,13 @@ def megabytes(number: int) -> str:
 
 
 def _unfinished(directory: pathlib.Path, step: int | None = None) -> list[pathlib.Path]:
-    """What Orbax has written of a step that is not finished; of all steps by default."""
+    """Temporary folders of a step that is not finished; of all steps by default."""
     number = "[0-9]*" if step is None else str(step)
     return sorted(directory.glob(f"{number}.orbax-checkpoint-tmp*"))
 
 
 def _remove_unfinished(directory: pathlib.Path) -> list[pathlib.Path]:
-    """Removes what Orbax has written of steps that will not be finished; returns what there was."""
+    """Removes the temporary folders of unfinished steps; returns which there were."""
     folders = _unfinished(directory) if processes.is_main() else []
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
@@ -337,9 +339,9 @@ def _reason(error: BaseException) -> str:
 
 @functools.cache
 def _quiet_orbax() -> None:
-    """Keeps Orbax from printing tracebacks of failures that are told in one line.
+    """Keeps Orbax from printing tracebacks of failures that are reported in one line.
 
-    It logs the error, and then drops the other files' writes, each of which finds nobody to tell.
+    It logs the error and abandons the writes of the other files, each of which prints one, too.
     """
     logging.getLogger("absl").addFilter(_not_of_orbax)
     hook = sys.unraisablehook

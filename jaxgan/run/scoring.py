@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxgan import data, images, parallel
-from jaxgan.metrics import evaluate, features, intervals, reference
+from jaxgan.metrics import evaluate, features, reference
 from jaxgan.run.experiment import Experiment, Score
 from jaxgan.types import Key, UserError
 
@@ -127,28 +127,6 @@ class TaskScorer:
           The numbers, by name.
         """
         return self._score.measure(draw(jax.random.key(KEY), self._score.num))
-
-
-def of_seeds(each: Sequence[Mapping[str, float]], seeds: Sequence[int]) -> dict[str, float]:
-    """Summarises the numbers of several seeds.
-
-    Args:
-      each: numbers by name, one mapping a seed.
-      seeds: the seeds.
-
-    Returns:
-      Of one seed its own numbers. Of several the mean under each name, half the width of its 95 %
-      confidence interval under "NAME/interval", and each seed's own under "NAME/seed_K".
-    """
-    if len(each) == 1:
-        return dict(each[0])
-    summary: dict[str, float] = {}
-    for name in each[0]:
-        values = [one[name] for one in each]
-        mean, half = intervals.interval(values)
-        own = {f"{name}/seed_{seed}": v for seed, v in zip(seeds, values, strict=True)}
-        summary |= {name: mean, f"{name}/interval": half, **own}
-    return summary
 
 
 def best_metric(config: Any, experiment: Experiment) -> str:

@@ -15,7 +15,18 @@ from jaxgan.data.registry import Source
 from jaxgan.data.spec import Spec
 from jaxgan.metrics import modes
 from jaxgan.parallel import processes
-from jaxgan.run import checkpoint, hooks, launch, loop, rundir, saver, scoring, signals, watchdog
+from jaxgan.run import (
+    checkpoint,
+    hooks,
+    launch,
+    loop,
+    rundir,
+    saver,
+    scoring,
+    signals,
+    summaries,
+    watchdog,
+)
 from jaxgan.run.config import Keys, RunConfig
 from jaxgan.run.experiment import Experiment
 from jaxgan.state import GANState, StepFn
@@ -109,8 +120,9 @@ class Session:
     def _fit(self, step: StepFn, state: GANState) -> GANState:
         """Trains from a state to the last step; a signal saves and exits."""
         config, start = self.config, int(state.step)
-        self.folder.start_logs(start)
-        guard, newest = hooks.Guard(), hooks.Newest()
+        seeds = self.seeds if config.is_ensemble else ()
+        seconds = self.folder.start_logs(start)
+        guard, newest = hooks.Guard(seeds=seeds), hooks.Newest()
         log = hooks.Log(
             self.folder.log,
             every=config.log_every,
@@ -118,7 +130,8 @@ class Session:
             num_steps=config.num_steps,
             batch_size=config.batch_size,
             num_examples=self.spec.num_examples,
-            seeds=self.seeds if config.is_ensemble else (),
+            seconds=seconds,
+            seeds=seeds,
             show=processes.is_main(),
         )
         try:
@@ -206,7 +219,7 @@ class Session:
     def _score(self, log: hooks.Log, step: int, state: GANState) -> None:
         """Scores the generator, and saves it if it is the best so far."""
         own = with_own_generator(state)
-        if not processes.from_main(lambda: self._is_best(log, step, own)):
+        if not processes.call_on_main(lambda: self._is_best(log, step, own)):
             return
         try:
             checkpoint.save(self.manager, state)
@@ -219,7 +232,9 @@ class Session:
         """Scores the generator, and says whether none that is saved is better."""
         assert self.scorer is not None
         metric = scoring.best_metric(self.config, self.experiment)
-        numbers = scoring.of_seeds([self.scorer(draw) for draw in self._draws(state)], self.seeds)
+        each = [self.scorer(draw) for draw in self._draws(state)]
+        stacked = {name: np.array([one[name] for one in each]) for name in each[0]}
+        numbers = summaries.summary(stacked if self.config.is_ensemble else each[0], self.seeds)
         values = {f"eval/{name}": value for name, value in numbers.items()}
         # The line comes before the checkpoint: a run killed between the two scores again.
         name = f"eval/{metric}"

@@ -1,4 +1,4 @@
-"""Signals that ask a run to save, or to save and end: acted on after the step under way."""
+"""Signals that make a run save, or save and end, after the current step."""
 
 import os
 import signal
@@ -13,33 +13,33 @@ class Interrupted(Exception):
 
     Attributes:
       signum: the signal.
-      state: the state after the last whole step.
+      state: the state after the last complete step.
     """
 
     def __init__(self, signum: int, state: GANState):
-        """Keeps what is needed to save and exit."""
+        """Stores the signal, and the state to save before exiting."""
         super().__init__(signal.Signals(signum).name)
         self.signum, self.state = signum, state
 
 
 class Interrupts:
-    """Turns SIGTERM and Ctrl-C into `Interrupted` after the step under way; the second one kills.
+    """Raises `Interrupted` after the current step on SIGTERM or Ctrl-C; a second one kills.
 
-    SIGUSR1 asks for a checkpoint and goes on. A context manager that is also a hook; the handlers
-    before it come back when it ends.
+    SIGUSR1 requests a checkpoint, and training continues. A context manager that is also a hook;
+    it restores the previous handlers at the end.
     """
 
     def __init__(self, agree: Callable[[int], int] = lambda signum: signum):
-        """Has seen no signal yet.
+        """Starts without a signal.
 
         Args:
-          agree: the signal this process has seen, 0 for none -> the one that all processes act on
-            after this step, as `parallel.Vote` finds it; called at every step by every process.
+          agree: maps the signal of this process, 0 for none, to the one that all processes act on
+            after this step, as `parallel.Vote` does; called at every step by every process.
         """
         self.signum = 0
         self._agree = agree
-        self._asked = False  # to save, this process
-        self._due = False  # a save that all have agreed on
+        self._asked = False  # to save, by a signal to this process
+        self._due = False  # a save that all processes make
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -50,12 +50,12 @@ class Interrupts:
         return self
 
     def __exit__(self, *exception) -> None:
-        """Puts the handlers of before back."""
+        """Restores the previous handlers."""
         for signum, handler in self._before.items():
             signal.signal(signum, handler)  # pyright: ignore[reportArgumentType]
 
     def __call__(self, step: int, state: GANState, metrics: Metrics) -> None:
-        """Raises `Interrupted` if a signal to stop has come."""
+        """Raises `Interrupted` if a signal to stop was received."""
         del step, metrics
         signum = self._agree(self.signum or (signal.SIGUSR1 if self._asked else 0))
         if signum == signal.SIGUSR1:
@@ -64,10 +64,10 @@ class Interrupts:
             raise Interrupted(signum, state)
 
     def save_asked(self) -> bool:
-        """Looks whether a checkpoint was asked for.
+        """Tells whether a checkpoint was requested.
 
         Returns:
-          True once for each time, after the step in which the signal came.
+          True once for each request, after the step in which the signal came.
         """
         due, self._due = self._due, False
         return due
@@ -79,7 +79,7 @@ class Interrupts:
 
     def _stop(self, signum: int, frame: object) -> None:
         del frame
-        if self.signum:  # asked twice: at once, and the last checkpoint is what there is
+        if self.signum:  # the second signal: exit at once, the last checkpoint remains
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
         self.signum = signum
@@ -88,5 +88,5 @@ class Interrupts:
 
 
 def _say_at_once(text: str) -> None:
-    """Writes to stderr from a handler, which may have come in the middle of writing to it."""
+    """Writes to stderr from a handler, which may have interrupted a write to it."""
     os.write(2, f"{text}\n".encode())

@@ -1,7 +1,7 @@
-"""Watches for data that do not come: tells of it, and in the end ends the process.
+"""Reports how long training waits for data, and ends the process after a limit.
 
-A reader that hangs (a dead network mount, a deadlock in a decoder) would otherwise hold the devices
-for as long as nobody looks.
+A reader that hangs (a dead network mount, a deadlock in a decoder) would otherwise block the
+devices until somebody notices.
 """
 
 import faulthandler
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Watchdog:
-    """Measures in a thread of its own how long training waits for a batch; a context manager."""
+    """Measures in the background how long training waits for a batch; a context manager."""
 
     def __init__(
         self,
@@ -26,39 +26,39 @@ class Watchdog:
         tick: float = 1.0,
         end: Callable[[], None] = lambda: os._exit(1),
     ):
-        """Watches nothing yet.
+        """Prepares the background thread.
 
         Args:
-          limit: seconds after which every thread's stack is printed and the process ends; 0 waits
-            for ever.
+          limit: seconds after which every thread's stack is printed and the process ends; 0 for no
+            limit.
           warn: seconds after which a warning is printed.
-          tick: seconds between looks. A process that was stopped and continued has waited for two
-            ticks at most.
-          end: ends the process; the main thread cannot, for it hangs.
+          tick: seconds between checks. The pause of a process that was stopped and continued counts
+            as two ticks at most.
+          end: ends the process; the main thread, which is blocked, cannot.
         """
         self._limit, self._warn, self._tick, self._end = limit, warn, tick, end
-        self._waiting: int | None = None  # the batch that is waited for, counted from 1
+        self._waiting: int | None = None  # number of the batch being waited for, from 1
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> "Watchdog":
-        """Starts to watch."""
+        """Starts the thread."""
         self._thread.start()
         return self
 
     def __exit__(self, *exception) -> None:
-        """Stops watching."""
+        """Stops the thread."""
         self._done.set()
         self._thread.join()
 
     def over(self, batches: Iterable[T]) -> Iterator[T]:
-        """Passes batches on, watching how long each takes.
+        """Passes batches through and measures the wait for each.
 
         Args:
-          batches: what training consumes.
+          batches: those of training.
 
         Yields:
-          The same.
+          The same batches.
         """
         iterator, number = iter(batches), 0
         while True:
@@ -81,13 +81,13 @@ class Watchdog:
             if waiting is None or waiting != seen:
                 seen, waited = waiting, 0.0
                 continue
-            told, waited = waited >= self._warn, waited + elapsed
-            if waited >= self._warn and not told:
+            warned, waited = waited >= self._warn, waited + elapsed
+            if waited >= self._warn and not warned:
                 print(f"warning: training has waited {waited:.0f} s for data", flush=True)
             if self._limit and waited >= self._limit:
                 print(
-                    f"error: no data for {waited:.0f} s (--data_timeout={self._limit:g}); what "
-                    "every thread is doing:",
+                    f"error: no data for {waited:.0f} s (--data_timeout={self._limit:g}); stacks "
+                    "of all threads:",
                     file=sys.stderr,
                     flush=True,
                 )

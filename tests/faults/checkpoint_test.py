@@ -1,4 +1,4 @@
-"""Damaged checkpoints: each is seen, named and set aside, and the one before it is taken up."""
+"""Damaged checkpoints: each is seen, named and set aside, and the one before it is restored."""
 
 import functools
 import json
@@ -73,7 +73,7 @@ def test_one_flipped_bit_is_named_and_the_step_before_is_taken_up(folder, capsys
 
 def test_falling_back_may_be_forbidden(folder):
     _flip(_largest(folder / "30"), 7)
-    with pytest.raises(UserError, match=r"30 is not good: state/.* leave out --strict_restore"):
+    with pytest.raises(UserError, match=r"30 is damaged: state/.* leave out --strict_restore"):
         _restored(folder, strict=True)
     assert saver.numbered(folder) == [10, 20, 30]
 
@@ -123,7 +123,7 @@ def test_where_all_are_bad_each_is_named_nothing_is_deleted_and_nothing_begins_a
     for step in (10, 20, 30):
         _flip(_largest(folder / str(step)), step)
     for _ in range(2):  # the second time too
-        with pytest.raises(UserError, match="none of the checkpoints in .* is good") as caught:
+        with pytest.raises(UserError, match="all checkpoints in .* are damaged") as caught:
             _restored(folder)
         text = str(caught.value)
         assert all(f"{step}: state/" in text for step in (10, 20, 30)) and "\n" not in text
@@ -150,7 +150,7 @@ def test_an_empty_folder_alone_is_no_checkpoint(tmp_path):
 def test_a_damaged_run_does_not_start_from_zero(tmp_path):
     small.train(tmp_path / "run", num_steps=2)
     _flip(_largest(tmp_path / "run" / "checkpoints" / "2"), 5)
-    with pytest.raises(UserError, match="none of the checkpoints"):
+    with pytest.raises(UserError, match="all checkpoints in"):
         small.train(tmp_path / "run")
     assert runs.steps_logged(tmp_path / "run") == [1, 2]
 
@@ -173,7 +173,7 @@ def test_sampling_passes_over_damage_and_minds_only_its_own(folder, capsys):
     _flip(_largest(folder / "30", "gen_ema"), 9)
     step, variables = checkpoint.restore_generator(folder)
     assert step == 20 and tiny.equal(variables, small.state(20).gen_ema)
-    assert "checkpoint 30 is passed over: gen_ema/" in capsys.readouterr().out
+    assert "checkpoint 30 is skipped: gen_ema/" in capsys.readouterr().out
     with pytest.raises(UserError, match="30: gen_ema/.* has sha256"):
         checkpoint.restore_generator(folder, step=30)
     assert saver.numbered(folder) == [10, 20, 30]
@@ -234,13 +234,16 @@ def test_nothing_is_left_out_or_cast(tmp_path, change, said):
         _restored(folder, change(small.state(0.0)))
 
 
-def test_settings_that_may_change_are_told_and_kept(tmp_path, capsys):
+def test_settings_that_may_change_are_printed_and_recorded_with_their_step(tmp_path, capsys):
     small.train(tmp_path / "run", num_steps=2)
     small.train(tmp_path / "run", num_steps=3, log_every=3)
     assert "settings changed: num_steps 2 -> 3, log_every 1 -> 3\n" in capsys.readouterr().out
     small.train(tmp_path / "run", num_steps=4, log_every=3)
     record = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert record["changes"] == [{"num_steps": [2, 3], "log_every": [1, 3]}, {"num_steps": [3, 4]}]
+    assert record["changes"] == [
+        {"step": 2, "num_steps": [2, 3], "log_every": [1, 3]},
+        {"step": 3, "num_steps": [3, 4]},
+    ]
 
 
 def test_the_best_the_newest_and_the_only_good_step_stay(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Disks that are full, too small or shut: told in one line, nothing lost, and training goes on."""
+"""Disks that are full, too small or shut: one line, nothing lost, and training continues."""
 
 import errno
 import os
@@ -37,7 +37,7 @@ def test_a_full_disk_costs_one_checkpoint_and_a_warning(tmp_path, monkeypatch, c
     (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("warning")]
     assert line == (
         f"warning: step 4 was not saved in {tmp_path / 'run' / 'checkpoints'}: no space: it needs "
-        "0.1 MB, 0.0 MB are free; the last good step is 2; training goes on"
+        "0.1 MB, 0.0 MB are free; the last good step is 2; training continues"
     )
     assert int(state.step) == 6 and runs.steps_saved(tmp_path / "run") == [2, 6]
     assert _leftovers(tmp_path / "run") == []
@@ -72,7 +72,7 @@ def _fail_in_the_background(monkeypatch, steps, error):
     monkeypatch.setattr(manifest, "write", fail)
 
 
-def test_a_save_that_fails_in_the_background_is_told_of_and_its_files_go(
+def test_a_save_that_fails_in_the_background_is_reported_and_its_files_go(
     tmp_path, monkeypatch, capsys
 ):
     _fail_in_the_background(monkeypatch, {4}, OSError(errno.ENOSPC, "No space left on device"))
@@ -149,7 +149,7 @@ def test_a_folder_of_checkpoints_that_cannot_be_is_one_line(tmp_path, monkeypatc
         with pytest.raises(ZeroDivisionError):
             small.train(tmp_path / "run")
     (tmp_path / "run" / "checkpoints").write_text("mine")
-    with pytest.raises(UserError, match="checkpoints cannot be made: File exists"):
+    with pytest.raises(UserError, match="checkpoints cannot be created: File exists"):
         small.train(tmp_path / "run")
 
 

@@ -18,13 +18,6 @@ from hypothesis import strategies as st
 from jaxgan.run import cli, flagfiles, rundir
 from jaxgan.types import UserError
 
-DEFINE = {
-    bool: flags.DEFINE_boolean,
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-    str: flags.DEFINE_string,
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -38,14 +31,13 @@ class Config:
         cli.check(self)
 
 
-def parse(*argv):
+def parse(*argv, config=Config):
     """The config that a command line gives, with flags of its own."""
     values = flags.FlagValues()
-    for spec in dataclasses.fields(Config):
-        DEFINE[type(spec.default)](spec.name, spec.default, "Help.", flag_values=values)
+    names = cli.define(config, registry=values)
     with mock.patch.object(flags, "FLAGS", values):
         flagfiles.parse(["program", *argv])
-    return Config(**{spec.name: values[spec.name].value for spec in dataclasses.fields(Config)})
+    return config(**{name: values[name].value for name in names})
 
 
 def write(path, text):
@@ -140,7 +132,7 @@ def test_53_a_value_that_no_run_could_use_is_named_in_one_line(settings, words):
         (["--rate=1e-1", "--rate=0.10"], 8, ""),
     ],
 )
-def test_54_two_values_of_one_flag_are_told(tmp_path, capsys, words, value, warning):
+def test_54_two_values_of_one_flag_are_reported(tmp_path, capsys, words, value, warning):
     files = {
         "FILE": write(tmp_path / "a.flags", "--size=7\n"),
         "OTHER": write(tmp_path / "b.flags", "--size=9\n"),
@@ -148,8 +140,8 @@ def test_54_two_values_of_one_flag_are_told(tmp_path, capsys, words, value, warn
         "OUTER": write(tmp_path / "c.flags", f"--flagfile={tmp_path}/a.flags\n--size=8\n"),
     }
     assert parse(*(files.get(word, word) for word in words)).size == value
-    told = capsys.readouterr().err
-    assert warning in told and told.count("\n") == bool(warning), told
+    said = capsys.readouterr().err
+    assert warning in said and said.count("\n") == bool(warning), said
 
 
 def test_55_a_byte_order_mark_and_windows_line_ends_are_read_over(tmp_path):
@@ -186,6 +178,52 @@ def test_55_a_flagfile_may_come_through_a_pipe():
         assert parse(f"--flagfile=/dev/fd/{read}").size == 3
     finally:
         os.close(read)
+
+
+@pytest.mark.parametrize("name", ["mnist_best", "mnist_best.flags"])
+def test_55_a_bundled_flagfile_is_found_by_name_unless_a_file_is_there(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "experiments" / "flags"
+    folder.mkdir(parents=True)
+    write(folder / "mnist_best.flags", "--size=3")
+    monkeypatch.setattr(flagfiles, "bundled", lambda: {"mnist_best": folder / "mnist_best.flags"})
+    assert parse(f"--flagfile={name}").size == 3
+    assert parse(write(tmp_path / "outer.flags", f"--flagfile={name}\n--fast")).size == 3
+    write(tmp_path / name, "--size=4")
+    assert parse(f"--flagfile={name}").size == 4
+    with pytest.raises(UserError, match="flagfile nowhere/mnist_best: No such .* mnist_best?"):
+        parse("--flagfile=nowhere/mnist_best")
+
+
+def test_55_an_unknown_flagfile_names_the_nearest_bundled_ones():
+    with pytest.raises(UserError, match="No such file.*; did you mean the bundled mnist_best"):
+        parse("--flagfile=mnist_bset.flags")
+    with pytest.raises(UserError, match="; bundled are grid, mnist, mnist_best, quickstart, "):
+        parse("--flagfile=xyz")
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("--lr=1", "--lr; did you mean --disc_lr, --gen_lr or --lr_final?"),
+        ("--siz=1", "--siz; did you mean --size?"),
+        ("--nofats", "--nofats; did you mean --fast?"),
+        ("--workdri=x", "--workdri; did you mean --workdir?"),
+        ("--q", "--q"),
+    ],
+)
+def test_56_an_unknown_flag_names_the_nearest_and_its_place(tmp_path, word, hint):
+    config = dataclasses.make_dataclass(
+        "More",
+        [(name, float, cli.field(0.5, "Rate.")) for name in ("gen_lr", "disc_lr", "lr_final")],
+        bases=(Config,),
+        frozen=True,
+    )
+    with pytest.raises(UserError) as caught:
+        parse(word, config=config)
+    assert str(caught.value) == f"unknown flag {hint}"
+    with pytest.raises(UserError, match=r"unknown flag --\w+ in .*a.flags, line 2"):
+        parse(write(tmp_path / "a.flags", f"\n{word}"), config=config)
 
 
 def test_55_a_flagfile_lies_in_the_home_directory(tmp_path, monkeypatch):
@@ -252,10 +290,10 @@ def test_61_a_device_that_is_not_there_is_one_line(capsys):
         raise RuntimeError("Unable to initialize backend 'cuda': none\n(set JAX_PLATFORMS=cpu)")
 
     with pytest.raises(SystemExit) as caught:
-        cli._or_one_line(start)
-    told = capsys.readouterr().err
-    assert caught.value.code == 2 and told.startswith("error: no device: Unable")
-    assert told.count("\n") == 1 and "JAX_PLATFORMS=cpu" in told
+        cli.or_one_line(start)
+    said = capsys.readouterr().err
+    assert caught.value.code == 2 and said.startswith("error: no device: Unable")
+    assert said.count("\n") == 1 and "JAX_PLATFORMS=cpu" in said
 
 
 def test_a_message_is_one_line_whatever_it_quotes(capsys):
@@ -263,10 +301,10 @@ def test_a_message_is_one_line_whatever_it_quotes(capsys):
         raise UserError("file a\nb\x1b[2J\0" + "x" * 9999)
 
     with pytest.raises(SystemExit):
-        cli._or_one_line(refuse)
-    told = capsys.readouterr().err
-    assert told.startswith(r"error: file a b\x1b[2J\x00xxx")
-    assert told.count("\n") == 1 and "\x1b" not in told and len(told) < 2100
+        cli.or_one_line(refuse)
+    said = capsys.readouterr().err
+    assert said.startswith(r"error: file a b\x1b[2J\x00xxx")
+    assert said.count("\n") == 1 and "\x1b" not in said and len(said) < 2100
 
 
 LINES = st.one_of(

@@ -1,4 +1,4 @@
-"""Checkpoints of every format there has been are still taken up, bit for bit.
+"""Checkpoints of every format there has been are still restored, bit for bit.
 
 `tests/fixtures/format_N` holds one step saved by the first version that wrote format N; 0 is that
 without a manifest. When the format changes, raise `manifest.FORMAT`, and write the new one with
@@ -29,7 +29,7 @@ def _folder(tmp_path, number):
 
 
 @pytest.mark.parametrize("number", range(manifest.FORMAT + 1))
-def test_a_checkpoint_of_every_format_is_taken_up(tmp_path, capsys, number):
+def test_a_checkpoint_of_every_format_is_restored(tmp_path, capsys, number):
     folder = _folder(tmp_path, number)
     with checkpoint.manager(folder) as manager:
         restored = checkpoint.restore(manager, small.state(0.0))
@@ -39,7 +39,7 @@ def test_a_checkpoint_of_every_format_is_taken_up(tmp_path, capsys, number):
     assert ("has no manifest: it is not verified" in capsys.readouterr().out) == (number == 0)
 
 
-def test_a_newer_format_says_so_and_is_not_passed_over(tmp_path):
+def test_a_newer_format_says_so_and_is_not_skipped(tmp_path):
     folder = _folder(tmp_path, manifest.FORMAT)
     path = folder / str(STEP) / manifest.NAME
     content = json.loads(path.read_text())

@@ -91,7 +91,7 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(
 
 def _logged(workdir):
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [{**json.loads(line), "images_per_second": 0} for line in lines]
+    return [{**json.loads(line), "images_per_second": 0, "seconds": 0} for line in lines]
 
 
 def test_a_finished_run_says_so_changes_nothing_and_exits_0(straight):
@@ -104,7 +104,7 @@ def test_a_finished_run_says_so_changes_nothing_and_exits_0(straight):
     assert command.tree(workdir / "checkpoints") == before
 
 
-def test_what_an_interrupted_save_left_is_removed_and_told_of(straight, tmp_path, capsys):
+def test_what_an_interrupted_save_left_is_removed_and_reported(straight, tmp_path, capsys):
     left = tmp_path / "checkpoints" / "9.orbax-checkpoint-tmp"
     left.mkdir(parents=True)
     (tmp_path / "checkpoints" / "mine.tmp").mkdir()

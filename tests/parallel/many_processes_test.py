@@ -75,11 +75,11 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on_without_them(stoppe
     assert [process.wait() for process in two] == [1, -9]
     assert time.monotonic() - killed < 60
     (message,) = two[0].errors()
-    assert "another process is lost" in message or "no sign of life" in message
-    assert message.endswith("start every process again: the run goes on from its last checkpoint")
+    assert "another process is lost" in message or "no heartbeat" in message
+    assert message.endswith("start every process again: the run resumes from its last checkpoint")
     assert runs.steps_saved(run) == [saved]
 
-    # Taken up by one process of eight devices, it is the run that nothing stopped.
+    # Resumed by one process of eight devices, it equals the run that nothing stopped.
     for workdir in (run, tmp_path / "straight"):
         _by_eight(workdir, num_steps=saved + 2)
     assert _largest_difference(run, tmp_path / "straight", saved + 2) < 1e-6
@@ -127,7 +127,7 @@ def test_a_frozen_process_counts_as_lost_and_one_frozen_for_long_does_not(tmp_pa
     two[1].send(signal.SIGSTOP)
     assert two[0].wait() == 1
     (message,) = two[0].errors()
-    assert message.startswith("process 1 has given no sign of life for 20 s; start every process")
+    assert message.startswith("process 1 has sent no heartbeat for 20 s; start every process")
     two[1].send(signal.SIGKILL)
     two[1].wait()
 

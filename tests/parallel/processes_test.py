@@ -50,12 +50,12 @@ def test_others_are_looked_for_before_devices_are_used():
 
 
 def test_alone_everything_is_done_here_and_errors_stay_what_they_are():
-    assert processes.from_main(lambda: [1]) == [1] and processes.agreed(lambda: 2) == 2
+    assert processes.call_on_main(lambda: [1]) == [1] and processes.call_on_all(lambda: 2) == 2
     processes.check_alike({"anything": 1.5})
-    for each in (processes.from_main, processes.agreed):
+    for each in (processes.call_on_main, processes.call_on_all):
         with pytest.raises(ZeroDivisionError):
             each(lambda: 1 / 0)
-    with pytest.raises(ZeroDivisionError), processes.together():
+    with pytest.raises(ZeroDivisionError), processes.fail_together():
         _ = 1 / 0
 
 

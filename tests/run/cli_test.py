@@ -54,6 +54,22 @@ def test_values_at_the_edge_are_accepted():
     Config(size=1, decay=0.0, rate=1e-9, name="sgd", text="any, thing", fast=True)
 
 
+@dataclasses.dataclass(frozen=True)
+class Annotated:
+    half_life: float = cli.field(10_000, "Half-life.")
+    rate: "float" = cli.field(1, "Rate.")
+
+
+def test_the_type_of_a_flag_is_that_of_the_annotation():
+    values = flags.FlagValues()
+    assert cli.define(Annotated, registry=values) == ["half_life", "rate"]
+    values(["program", "--half_life=2500.5", "--rate=0.5"])
+    assert (values.half_life, values.rate) == (2500.5, 0.5)
+    other = dataclasses.make_dataclass("Other", [("many", list, cli.field(3, "Many."))])
+    with pytest.raises(TypeError, match="Other.many is annotated .*; a flag is an int, float, "):
+        cli.define(other, registry=values)
+
+
 def test_a_config_is_written_as_a_flagfile():
     config = Config(name="sgd", rate=1e-5, fast=True, text="runs/a b")
     assert cli.as_flags(config).splitlines() == [
@@ -83,7 +99,8 @@ def _mistake(*argv, code=2):
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
-        ("--batchsize=3", ["batchsize", "Did you mean", "batch_size"]),
+        ("--batchsize=3", ["unknown flag --batchsize", "did you mean --batch_size?"]),
+        ("--lr=3", ["--lr; did you mean --disc_lr, --gen_lr or --lr_final?"]),
         ("--no_such_thing_at_all=3", ["no_such_thing_at_all"]),
         ("--loss=hing", ["--loss=hing", "nonsaturating", 'did you mean "hinge"?']),
         ("--penalty=r1_r3", ["--penalty=r1_r3", 'did you mean "r1_r2"?']),
@@ -205,7 +222,7 @@ def test_ctrl_c_before_training_is_one_line(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as caught:
-        cli._or_one_line(interrupted)
+        cli.or_one_line(interrupted)
     assert caught.value.code == 130
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -215,7 +232,7 @@ def test_what_is_not_a_persons_mistake_keeps_its_traceback():
         raise ZeroDivisionError("a bug")
 
     with pytest.raises(ZeroDivisionError):
-        cli._or_one_line(broken)
+        cli.or_one_line(broken)
 
 
 def test_the_tests_module_was_not_given_flags():

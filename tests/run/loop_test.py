@@ -7,7 +7,7 @@ import pytest
 
 from jaxgan import state, types
 from jaxgan.data import pipeline, synthetic
-from jaxgan.run import checkpoint, hooks, loop
+from jaxgan.run import checkpoint, hooks, launch, loop, summaries
 
 KEY = jax.random.key(0)
 
@@ -100,10 +100,10 @@ def test_guard_looks_at_the_last_step_when_flushed():
     guard(1, _state(), _finite(gen=False))
     with pytest.raises(hooks.Diverged, match="step 1"):
         guard.flush()
-    guard.flush()  # told once
+    guard.flush()  # reported once
 
 
-def _log(every, *, start=0, num_steps=10):
+def _log(every, *, start=0, num_steps=10, **options):
     lines = []
     log = hooks.Log(
         lambda step, values: lines.append((step, dict(values))),
@@ -111,6 +111,7 @@ def _log(every, *, start=0, num_steps=10):
         start=start,
         num_steps=num_steps,
         batch_size=8,
+        **options,
     )
     return log, lines
 
@@ -123,7 +124,8 @@ def test_metrics_are_written_one_step_late_when_due_and_at_the_end(capsys):
     log.close()
     assert [n for n, _ in lines] == [4, 8, 10]
     assert [values["gen/loss"] for _, values in lines] == [4.0, 8.0, 10.0]
-    assert all(set(values) == {"gen/loss", "images_per_second"} for _, values in lines)
+    timing = {"images_per_second", "seconds"}
+    assert all(set(values) == {"gen/loss", *timing} for _, values in lines)
     assert all(values["images_per_second"] > 0 for _, values in lines)
     printed = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in printed] == ["step 4/10", "step 8/10", "step 10/10"]
@@ -148,6 +150,41 @@ def test_a_terminal_sees_a_progress_bar(capsys, monkeypatch):
     assert "3/3" in shown.err and "gen/loss" in shown.err and not shown.out
 
 
+def test_epoch_and_seconds_count_on_from_those_of_the_log(capsys):
+    log, lines = _log(1, start=4, num_steps=6, num_examples=32, seconds=100.0)
+    for step in (5, 6):
+        log(step, _state(), {})
+    log.close()
+    assert [values["epoch"] for _, values in lines] == [1.25, 1.5]
+    assert 100 < lines[0][1]["seconds"] < lines[1][1]["seconds"] < 160
+    last = capsys.readouterr().out.splitlines()[-1].split("  ")
+    assert last[:2] == ["step 6/6", "epoch 1.5"] and last[-2].startswith("0:01:4")
+    assert last[-2].endswith(" elapsed")
+
+
+def test_metrics_of_several_seeds_are_a_mean_its_interval_and_each_value(capsys):
+    log, lines = _log(1, num_steps=1, seeds=(7, 9))
+    log(1, _state(), {"gen/loss": jnp.array([1.0, 3.0]), "disc/finite": jnp.array([True, True])})
+    log.close()
+    values = lines[0][1]
+    assert {name: values[name] for name in values if name.startswith("gen/loss/seed")} == {
+        "gen/loss/seed_7": 1.0,
+        "gen/loss/seed_9": 3.0,
+    }
+    # Student's t with one degree of freedom is 12.706; the standard error is 1.
+    assert values["gen/loss"] == 2 and values["gen/loss/interval"] == pytest.approx(12.706, 1e-3)
+    assert "gen/loss 2.000 +- 12.706" in capsys.readouterr().out
+
+
+def test_guard_and_alarms_name_the_seed_that_fails():
+    guard = hooks.Guard(seeds=(7, 9))
+    guard(1, _state(), {"gen/finite": jnp.array([True, False])})
+    with pytest.raises(hooks.Diverged, match="in the generator of seed 9;"):
+        guard.flush()
+    gradients = {"gen/gradient": np.array([0.1, 0.0]), "gen/diversity": np.array([0.5, 0.5])}
+    assert summaries.signs(gradients, (7, 9)) == ["seed 9: G's gradient has vanished (norm 0)"]
+
+
 COLLAPSED = {
     "gen/diversity": jnp.float32(0.001),
     "gen/gradient": jnp.float32(0.0),
@@ -162,15 +199,15 @@ SOUND = {
 
 def test_each_sign_of_collapse_is_seen_alone_and_none_in_a_sound_step():
     sound = {name: float(value) for name, value in SOUND.items()}
-    assert hooks.alarms(sound) == [] and hooks.alarms({}) == []
-    assert hooks.alarms({name: np.nan for name in sound}) == []
+    assert summaries.alarms(sound) == [] and summaries.alarms({}) == []
+    assert summaries.alarms({name: np.nan for name in sound}) == []
     words = {"gen/diversity": "alike", "gen/gradient": "vanished", "disc/accuracy": "every image"}
     for name, word in words.items():
-        (text,) = hooks.alarms({**sound, name: float(COLLAPSED[name])})
+        (text,) = summaries.alarms({**sound, name: float(COLLAPSED[name])})
         assert word in text
 
 
-def test_collapse_that_lasts_is_told_once_in_one_line_and_counted_in_every_line(capsys):
+def test_collapse_that_lasts_is_reported_once_in_one_line_and_counted_in_every_line(capsys):
     log, lines = _log(1)
     for step, metrics in enumerate([SOUND, *[COLLAPSED] * 5, SOUND, *[COLLAPSED] * 3], 1):
         log(step, _state(), metrics)
@@ -219,4 +256,4 @@ def test_a_state_that_fails_the_check_is_not_saved(tmp_path):
 
 def test_count_adds_up_all_leaves():
     tree = {"a": jnp.zeros((2, 3)), "b": [jnp.zeros(()), jax.ShapeDtypeStruct((4,), jnp.int8)]}
-    assert loop.count(tree) == 11
+    assert launch.count(tree) == 11

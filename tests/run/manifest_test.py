@@ -59,8 +59,8 @@ def test_no_manifest_is_no_damage(folder):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda c: c["files"].pop("note"), "does not have the sha256 it says"),
-        (lambda c: c.update(sha256=1), "does not have the sha256 it says"),
+        (lambda c: c["files"].pop("note"), "does not have its stated sha256"),
+        (lambda c: c.update(sha256=1), "does not have its stated sha256"),
         (lambda c: c.pop("sha256"), "is not a manifest"),
     ],
 )
@@ -75,7 +75,7 @@ def test_a_manifest_that_was_changed_is_refused(folder, change, said):
 
 def test_special_files_are_refused(folder):
     os.mkfifo(folder / "a" / "pipe")
-    with pytest.raises(manifest.Damaged, match="a/pipe is a link, or no file"):
+    with pytest.raises(manifest.Damaged, match="a/pipe is a link, or not a file"):
         manifest.verify(folder)
 
 

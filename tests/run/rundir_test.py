@@ -1,4 +1,4 @@
-"""The run directory: who may take it, what it remembers, and its logs."""
+"""The run directory: its lock, its record of the settings, and its logs."""
 
 import dataclasses
 import json
@@ -25,24 +25,70 @@ def _open(path, config=None, *, experiment="experiments.some", data=DATA):
     return rundir.RunDir(path, config or Config(), experiment=experiment, data=data)
 
 
-def _used(path, **settings):
-    with _open(path, Config(**settings)):
-        pass
+def _used(path, *, start=0, **settings):
+    with _open(path, Config(**settings)) as run:
+        run.start_logs(start)
 
 
-def test_settings_are_written_down_twice(tmp_path):
+def test_settings_are_recorded_as_json_and_as_a_flagfile_that_may_be_moved(tmp_path):
     _used(tmp_path / "a" / "b", width=16)
     record = rundir.read_config(tmp_path / "a" / "b")
     assert record["experiment"] == "experiments.some" and record["data"] == DATA
     assert record["config"] == {"workdir": "", "width": 16, "rate": 0.1, "num_steps": 10}
     flags = (tmp_path / "a" / "b" / "run.flags").read_text().splitlines()
-    assert flags == ["--workdir=", "--width=16", "--rate=0.1", "--num_steps=10"]
+    assert flags == [
+        "# python -m experiments.some --flagfile=run.flags --workdir=DIRECTORY",
+        *("--width=16", "--rate=0.1", "--num_steps=10"),
+    ]
 
 
-def test_the_same_settings_may_come_back_and_changeable_ones_change(tmp_path):
+def test_a_change_is_recorded_with_its_step_once_training_begins(tmp_path, capsys):
     _used(tmp_path)
-    _used(tmp_path, num_steps=20, workdir="elsewhere")
-    assert rundir.read_config(tmp_path)["config"]["num_steps"] == 20
+    before = (tmp_path / "config.json").read_bytes(), (tmp_path / "run.flags").read_bytes()
+    with _open(tmp_path, Config(num_steps=5)):
+        pass  # finished already: nothing is trained
+    assert before == (
+        (tmp_path / "config.json").read_bytes(),
+        (tmp_path / "run.flags").read_bytes(),
+    )
+    assert not capsys.readouterr().out
+    with _open(tmp_path, Config(num_steps=20, workdir="elsewhere")) as run:
+        run.start_logs(6)
+        run.start_logs(3)  # after a rollback
+    _used(tmp_path, start=9, num_steps=30)
+    assert "settings changed: num_steps 10 -> 20\n" in capsys.readouterr().out
+    record = rundir.read_config(tmp_path)
+    assert (
+        record["config"]["num_steps"] == 30
+        and "--num_steps=30" in (tmp_path / "run.flags").read_text()
+    )
+    assert record["changes"] == [
+        {"step": 6, "num_steps": [10, 20]},
+        {"step": 9, "num_steps": [20, 30]},
+    ]
+
+
+def test_changes_that_an_older_version_recorded_stay(tmp_path):
+    _used(tmp_path)
+    record = json.loads((tmp_path / "config.json").read_text())
+    record["changes"] = [{"num_steps": [5, 10]}]
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    _used(tmp_path, start=8, num_steps=11)
+    assert rundir.read_config(tmp_path)["changes"] == [
+        {"num_steps": [5, 10]},
+        {"step": 8, "num_steps": [10, 11]},
+    ]
+
+
+def test_seconds_of_training_are_those_of_the_lines_that_stay(tmp_path):
+    with _open(tmp_path) as run:
+        assert run.start_logs(0) == 0.0
+        run.log(1, {"loss": 1.0})  # as an older version wrote it
+        assert run.start_logs(1) == 0.0
+        run.log(2, {"loss": 1.0, "seconds": 2.5})
+        run.log(3, {"loss": 1.0, "seconds": 4.0})
+    with _open(tmp_path) as run:
+        assert run.start_logs(2) == 2.5
 
 
 def test_other_settings_are_refused_and_named(tmp_path):
@@ -54,7 +100,7 @@ def test_other_settings_are_refused_and_named(tmp_path):
     assert "width is 8 there, 9 here" in message and "rate is 0.1 there, 0.2 here" in message
     assert "num_steps" not in message
     assert (tmp_path / "config.json").read_text() == before
-    _used(tmp_path)  # the refusal let the directory go
+    _used(tmp_path)  # the refusal unlocked the directory
 
 
 def test_a_setting_that_an_older_run_did_not_have_counts_as_its_default(tmp_path):
@@ -80,7 +126,7 @@ def test_changed_data_are_refused(tmp_path):
         _open(tmp_path, data={**DATA, "fingerprint": "xyz"})
 
 
-def test_checkpoints_of_an_unknown_run_are_not_taken_up(tmp_path):
+def test_checkpoints_of_an_unknown_run_are_not_used(tmp_path):
     (tmp_path / "checkpoints" / "7").mkdir(parents=True)
     with pytest.raises(UserError, match="holds checkpoints without config.json"):
         _open(tmp_path)
@@ -155,7 +201,7 @@ def test_what_was_logged_beyond_the_checkpoint_is_dropped_half_lines_too(tmp_pat
     ]
 
 
-def test_damaged_lines_of_a_log_are_passed_over(tmp_path):
+def test_damaged_lines_of_a_log_are_skipped(tmp_path):
     good = '{"step": 1, "loss": 1.0}\n'
     damaged = [
         '{"step": 1, \xff"}\n',

@@ -37,7 +37,7 @@ def test_what_is_set_aside_keeps_its_files_and_frees_its_number(tmp_path):
             assert checkpoint.finished_steps(manager) == []
 
 
-def test_an_old_failure_is_told_and_not_taken_for_that_of_the_last_save(
+def test_an_old_failure_is_reported_and_not_taken_for_that_of_the_last_save(
     tmp_path, monkeypatch, capsys
 ):
     write = saver.manifest.write

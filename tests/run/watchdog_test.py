@@ -1,4 +1,4 @@
-"""The watchdog: batches pass, waiting is told once, and only a wait past the limit ends a process.
+"""The watchdog: a wait is reported once, and ends the process only past the limit.
 
 What it prints as it ends a process is in tests/faults/process_test.py.
 """
@@ -29,7 +29,7 @@ def test_batches_pass_in_order_and_errors_come_through(capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_long_wait_is_told_once_and_not_ended_below_the_limit(capsys):
+def test_a_long_wait_is_reported_once_and_not_ended_below_the_limit(capsys):
     ended = []
     dog = watchdog.Watchdog(limit=60, warn=0.1, tick=0.01, end=lambda: ended.append(1))
     with dog:

@@ -1,0 +1,40 @@
+"""The process before anything touches a device."""
+
+import subprocess
+import sys
+
+import pytest
+
+BFLOAT16 = """
+import sys, warnings, jax, jax.numpy as jnp
+from jaxgan import parallel
+from jaxgan.parallel import devices
+warnings.simplefilter("error")
+devices._has_avx512 = lambda: {avx512}
+parallel.initialize(compilation_cache=sys.argv[1], keep_memory=False)
+options = parallel.compiler_options("bfloat16")
+assert bool(options) <= {avx512}, options
+x = jnp.ones((1024, 64), jnp.bfloat16)
+def step(a, b):
+    return jnp.dot(a.T, b, preferred_element_type=jnp.float32)
+program = jax.jit(step, compiler_options=options).lower(x, x).compile()
+try:
+    program.runtime_executable().serialize()
+    print("cached")
+except MemoryError:
+    print("not cached")
+"""
+
+
+@pytest.mark.parametrize("avx512", [False, True])
+def test_bfloat16_programs_that_cannot_be_cached_are_reported_once_and_others_are_cached(
+    tmp_path, avx512
+):
+    code = BFLOAT16.format(avx512=avx512)
+    argv = [sys.executable, "-c", code, str(tmp_path)]
+    result = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert result.stdout == "cached\n" or avx512, result
+    note = "note: this XLA cannot store bfloat16 programs that call oneDNN; every start compiles"
+    assert result.stderr.count(note) == (result.stdout == "not cached\n"), result
+    assert result.stderr.count("\n") == result.stderr.count(note), result
+    assert any(tmp_path.rglob("jit_step*")) == (result.stdout == "cached\n")
