@@ -95,7 +95,9 @@ def from_folders(root: pathlib.Path, paths: Sequence[str]) -> Labels:
         return NONE
     if len(inside) < len(paths):
         beside = next(path for path in paths if "/" not in path)
-        raise UserError(f"{root}: {beside} is beside the class folders; move it into one of them or away")
+        raise UserError(
+            f"{root}: {beside} is beside the class folders; move it into one of them or away"
+        )
     classes = sorted({path.split("/")[0] for path in paths})
     nested = next((path for path in paths if path.count("/") > 1), "")
     if nested and set(classes) <= SPLIT_NAMES:
