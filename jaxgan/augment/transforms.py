@@ -209,7 +209,7 @@ def _gain(linear: Array, x: Array, y: Array) -> Array:
 
 
 class _Waves(NamedTuple):
-    """Matrices [side, side] of a mirrored axis: pixels of each wave, weights of cosines in pixels."""
+    """Matrices [side, side] of a mirrored axis: waves in its pixels, and weights of the cosines."""
 
     cosines: np.ndarray
     sines: np.ndarray
