@@ -1,11 +1,12 @@
-"""Moving averages of parameters."""
+"""Moving averages of parameters; batch statistics estimated anew."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan import ema
+from jaxgan import ema, types
+from jaxgan.nets import dcgan
 
 
 def test_weight_halves_after_half_life_images():
@@ -61,3 +62,81 @@ def test_integers_are_taken_over_and_dtypes_kept():
 def test_decay_may_be_traced():
     update = jax.jit(lambda a, v, step: ema.update(a, v, ema.warmed_up(0.99, step)))
     np.testing.assert_allclose(update(jnp.float32(0), jnp.float32(1), jnp.int32(0)), 0.9)
+
+
+@pytest.fixture(scope="module")
+def stale():
+    """A generator whose statistics are of nothing it ever made: (module, gen, variables)."""
+    module = dcgan.Generator(image_size=16, features=(8, 4), momentum=0.99, num_classes=3)
+    label = jnp.zeros((2,), jnp.int32)
+    init = jax.jit(lambda key: module.init(key, jnp.zeros((2, 5)), label, train=False))
+    variables = init(jax.random.key(1))
+    # Weights as DCGAN draws them make images too faint to be compared.
+    params = jax.tree.map(lambda p: 8.0 * p if p.ndim > 1 else p, variables["params"])
+    garbage = jax.tree.map(lambda s: jnp.full_like(s, 37.0), variables["batch_stats"])
+
+    @jax.jit
+    def gen(key, variables, batch):
+        z = jax.random.normal(key, (len(batch["label"]), 5))
+        image, stats = module.apply(
+            variables, z, batch["label"], train=True, mutable=["batch_stats"]
+        )
+        return {"image": image}, stats
+
+    return module, gen, {"params": params, "batch_stats": garbage}
+
+
+def _labels(num, size):
+    return {"label": jnp.arange(num * size).reshape(num, size) % 3}
+
+
+def test_standing_statistics_are_the_plain_average_of_the_batches_own(stale):
+    _, gen, variables = stale
+    batches = _labels(3, 7)
+    with jax.debug_key_reuse(True):
+        new = jax.jit(lambda key: ema.standing_statistics(key, gen, variables, batches))(
+            jax.random.key(2)
+        )
+    assert new["params"].keys() == variables["params"].keys()
+    total = 0.0
+    for key, label in zip(jax.random.split(jax.random.key(2), 3), batches["label"], strict=True):
+        zero = jax.tree.map(jnp.zeros_like, variables["batch_stats"])
+        _, stats = gen(key, {**variables, "batch_stats": zero}, {"label": label})
+        total = total + np.asarray(stats["batch_stats"]["Norm_1"]["var"]) / 0.01
+    np.testing.assert_allclose(new["batch_stats"]["Norm_1"]["var"], total / 3, rtol=1e-4)
+
+
+def test_samples_with_standing_statistics_have_the_moments_of_training_mode(stale):
+    module, gen, variables = stale
+    moments = lambda x: np.array([x.mean(), x.std(), np.abs(x).mean()])  # noqa: E731
+    label, key = _labels(1, 512)["label"][0], jax.random.key(3)
+    z = jax.random.normal(key, (512, 5))
+    sample = jax.jit(lambda variables: module.apply(variables, z, label, train=False))
+    wanted = moments(gen(key, variables, {"label": label})[0]["image"])
+    before = moments(sample(variables))
+    new = ema.standing_statistics(jax.random.key(4), gen, variables, _labels(8, 128))
+    after = moments(sample(new))
+    np.testing.assert_allclose(after, wanted, atol=0.02)
+    assert np.abs(before - wanted).max() > 0.1
+
+
+def test_statistics_that_never_change_and_generators_without_any_stay_as_they_are(stale):
+    def frozen(key, variables, batch):  # a plain function, with a counter beside its statistics
+        stats = variables["batch_stats"]
+        mean = 0.5 * stats["mean"] + 0.5 * batch["z"].mean(0)
+        return {}, {"batch_stats": {**stats, "mean": mean, "num": stats["num"] + 1}}
+
+    stats = {"mean": jnp.ones(2), "held": jnp.float32(3.0), "num": jnp.int32(5)}
+    z = jnp.arange(12.0).reshape(2, 3, 2)
+    new = ema.standing_statistics(
+        jax.random.key(0), frozen, {"params": {}, "batch_stats": stats}, {"z": z}
+    )["batch_stats"]
+    np.testing.assert_allclose(new["mean"], z.mean((0, 1)), rtol=1e-6)
+    assert float(new["held"]) == 3.0 and int(new["num"]) == 5 and new["num"].dtype == jnp.int32
+    plain = {"params": stale[2]["params"]}
+    assert ema.standing_statistics(jax.random.key(0), frozen, plain, {"z": z}) is plain
+
+
+def test_standing_statistics_of_no_batch_are_refused(stale):
+    with pytest.raises(types.UserError, match="need batches; give entries"):
+        ema.standing_statistics(jax.random.key(0), stale[1], stale[2], _labels(0, 4))

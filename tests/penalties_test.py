@@ -356,8 +356,9 @@ def test_every_penalty_moves_the_critics_weights_and_uses_its_key_once(name):
         critic = lambda x: mlp(params, x)  # noqa: E731
         return EVERY_PENALTY[name](key, critic, real, fake).mean()
 
-    # Slopes above those that WGAN-LP allows.
-    params = jax.tree.map(lambda p: 2.0 * p, _mlp_params())
+    params = jax.tree.map(
+        lambda p: 2.0 * p, _mlp_params()
+    )  # slopes above those that WGAN-LP allows
     with jax.debug_key_reuse(True):
         grads = jax.jit(jax.grad(value, 1))(jax.random.key(9), params)
     assert all(np.isfinite(g).all() and np.abs(g).max() > 1e-5 for g in grads.values())

@@ -6,6 +6,7 @@ accelerators prefer, a pixel's coordinate would be off by more than a pixel.
 """
 
 import math
+from typing import NamedTuple
 
 import chex
 import jax.numpy as jnp
@@ -176,14 +177,14 @@ def _low_passed(images: Array, linear: Array) -> Array:
     Each is two waves, cos(a y + b x) and cos(a y - b x), that a map turned against the axes takes
     to different frequencies, and so have gains of their own.
     """
-    (rows, to_rows), (columns, to_columns) = (_cosines(side) for side in images.shape[1:3])
+    rows, columns = (_waves(side) for side in images.shape[1:3])
     pixels = images.astype(jnp.float32)
-    waves = _on_axes(to_rows, to_columns, pixels)
+    weights = _on_axes(rows.analysis, columns.analysis, pixels)
     y, x = (np.linspace(0.0, 0.5, side) * (side > 1) for side in images.shape[1:3])
     y, x = jnp.float32(y)[None, :, None], jnp.float32(x)[None, None, :]
     up, down = _gain(linear, x, y), _gain(linear, x, -y)
-    even = _on_axes(rows.real, columns.real, 0.5 * (up + down)[..., None] * waves)
-    odd = _on_axes(rows.imag, columns.imag, 0.5 * (up - down)[..., None] * waves)
+    even = _on_axes(rows.cosines, columns.cosines, 0.5 * (up + down)[..., None] * weights)
+    odd = _on_axes(rows.sines, columns.sines, 0.5 * (up - down)[..., None] * weights)
     shrinks = (jnp.abs(linear).sum(1).max(-1) > 1.0)[:, None, None, None]
     even, odd = jnp.where(shrinks, even, pixels), jnp.where(shrinks, odd, 0.0)
     # Past the end cosines go on as their mirror image, sines with the opposite sign.
@@ -207,11 +208,19 @@ def _gain(linear: Array, x: Array, y: Array) -> Array:
     return gain
 
 
-def _cosines(side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Waves exp(i pi j k / (side - 1)) on a mirrored axis, and their weights in its pixels."""
+class _Waves(NamedTuple):
+    """Matrices [side, side] of a mirrored axis: waves in its pixels, and weights of the cosines."""
+
+    cosines: np.ndarray
+    sines: np.ndarray
+    analysis: np.ndarray
+
+
+def _waves(side: int) -> _Waves:
     places = np.arange(side)
-    waves = np.exp(1j * np.pi * np.outer(places, places) / max(side - 1, 1))
-    return waves.astype(np.complex64), np.linalg.inv(waves.real).astype(np.float32)
+    angle = np.pi * np.outer(places, places) / max(side - 1, 1)
+    matrices = np.cos(angle), np.sin(angle), np.linalg.inv(np.cos(angle))
+    return _Waves(*(matrix.astype(np.float32) for matrix in matrices))
 
 
 def _on_axes(rows: np.ndarray, columns: np.ndarray, images: Array) -> Array:

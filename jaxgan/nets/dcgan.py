@@ -185,9 +185,9 @@ def geometry(image_size: int) -> tuple[int, int]:
         times = image_size // start
         if image_size == start * times and times > 1 and times & (times - 1) == 0:
             return start, times.bit_length() - 1
-    near = sorted((start * 2**n for start in _STARTS for n in range(1, 12)), key=float)
-    below = max((size for size in near if size < image_size), default=near[0])
-    above = min((size for size in near if size > image_size), default=near[-1])
+    sizes = [start * 2**n for start in _STARTS for n in range(1, 12)]
+    below = max((size for size in sizes if size < image_size), default=min(sizes))
+    above = min((size for size in sizes if size > image_size), default=max(sizes))
     raise UserError(
         f"image_size {image_size} is not 4 or 7 times a power of two; "
         f"use {' or '.join(map(str, sorted({below, above})))}"
@@ -225,11 +225,12 @@ def check_features(features: Sequence[int], image_size: int) -> None:
     """
     start, doublings = geometry(image_size)
     if len(features) < doublings:
-        example = ",".join(map(str, default_features(image_size)))
+        example, given = (
+            ",".join(map(str, some)) for some in (default_features(image_size), features)
+        )
         raise UserError(
-            f"image_size {image_size} doubles {doublings} times from {start}, so the generator needs "
-            f"{doublings} feature maps or more, such as {example}; "
-            f"it has {','.join(map(str, features)) or 'none'}"
+            f"image_size {image_size} doubles {doublings} times from {start}, so the generator "
+            f"needs {doublings} feature maps or more, such as {example}; it has {given or 'none'}"
         )
 
 

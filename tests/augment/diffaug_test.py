@@ -95,10 +95,11 @@ def test_the_whole_policy_keeps_shape_and_dtype(channels):
 
 
 @pytest.mark.parametrize("channels", [1, 3])  # without saturation, and with it
-def test_the_whole_policy_has_finite_gradients(channels):
+def test_the_whole_policy_has_finite_gradients_and_uses_no_key_twice(channels):
     augment = diffaug.policy("color,translation,cutout")
-    total = jax.jit(jax.value_and_grad(lambda x: jnp.square(augment(KEY, x)).sum()))
-    value, grads = total(_images((4, 7, 5, channels)))
+    total = jax.jit(jax.value_and_grad(lambda x, key: jnp.square(augment(key, x)).sum()))
+    with jax.debug_key_reuse(True):
+        value, grads = total(_images((4, 7, 5, channels)), jax.random.key(3))
     assert np.isfinite(value) and np.isfinite(grads).all() and np.abs(grads).max() > 0
 
 

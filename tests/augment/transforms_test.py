@@ -11,6 +11,7 @@ from jaxgan.augment import transforms
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.uniform(-1, 1, (3, 9, 7, 2)).astype(np.float32)
+warp = jax.jit(transforms.warp)
 
 
 def _each(matrix):
@@ -21,7 +22,7 @@ def _shift(right, down):
     return _each([[1, 0, -right], [0, 1, -down], [0, 0, 1]])
 
 
-@pytest.mark.parametrize("transform", [transforms.warp, transforms.move_pixels])
+@pytest.mark.parametrize("transform", [warp, jax.jit(transforms.move_pixels)])
 def test_whole_pixel_maps_are_numpys_bit_for_bit(transform):
     np.testing.assert_array_equal(transform(IMAGES, _each(np.eye(3))), IMAGES)
     np.testing.assert_array_equal(transform(IMAGES, _each(np.diag([-1, 1, 1]))), IMAGES[:, :, ::-1])
@@ -42,7 +43,7 @@ def test_a_turn_of_sides_odd_and_even_shows_every_pixel_once():
 
 def test_a_cubic_between_pixels_is_catmull_and_roms():
     # Halfway, the weights are (-1, 9, 9, -1) / 16.
-    moved = transforms.warp(IMAGES, _shift(-0.5, 0))
+    moved = warp(IMAGES, _shift(-0.5, 0))
     row = IMAGES[0, 4, :, 0]
     expected = (-row[1] + 9 * row[2] + 9 * row[3] - row[4]) / 16
     np.testing.assert_allclose(moved[0, 4, 2, 0], expected, rtol=1e-5)
@@ -57,7 +58,7 @@ def test_a_turned_and_scaled_smooth_image_is_scipys():
     shift = np.array([1.3, -0.6])
     full = np.eye(3)
     full[:2, :2], full[:2, 2] = inverse, shift
-    ours = transforms.warp(jnp.float32(image)[None, ..., None], jnp.float32(full)[None])
+    ours = warp(jnp.float32(image)[None, ..., None], jnp.float32(full)[None])
     # SciPy counts rows first, from the first pixel.
     swapped, centre = inverse[::-1, ::-1], np.array([15.5, 15.5])
     theirs = scipy.ndimage.affine_transform(
@@ -78,13 +79,13 @@ def _turned(scale, angle, shift=(0.0, 0.0)):
 
 
 def _wave(rows, columns, places=None):
-    """A wave with so many half periods on each axis of 32 x 32, which its mirror images continue."""
+    """A wave of so many half periods on each axis of 32 x 32: its mirror images continue it."""
     x, y = np.meshgrid(np.arange(32), np.arange(32)) if places is None else places
     return np.cos(np.pi * rows * y / 31) * np.cos(np.pi * columns * x / 31)
 
 
 def _warped(image, inverse):
-    result = transforms.warp(jnp.float32(image)[None, ..., None], jnp.float32(inverse)[None])
+    result = warp(jnp.float32(image)[None, ..., None], jnp.float32(inverse)[None])
     return np.asarray(result)[0, ..., 0]
 
 
@@ -121,7 +122,7 @@ def test_most_of_what_noise_would_alias_is_removed():
     spectrum, x = np.fft.fft2(noise), np.abs(np.fft.fftfreq(32))
     fine = np.fft.ifft2(np.where(np.maximum(x[:, None], x[None]) > 0.25, spectrum, 0)).real
     inverse = np.repeat(_turned(2.0, 0.0)[None], 8, 0)
-    aliased = transforms.warp(jnp.float32(fine)[..., None], jnp.float32(inverse))
+    aliased = warp(jnp.float32(fine)[..., None], jnp.float32(inverse))
     energy = np.square(np.asarray(aliased)[:, 8:-8, 8:-8]).mean() / np.square(fine).mean()
     assert energy < 0.04
 
@@ -129,10 +130,8 @@ def test_most_of_what_noise_would_alias_is_removed():
 def test_a_mirrored_image_warps_to_the_mirror_image():
     inverse = _turned(1.5, 0.7, (1.0, 2.0))
     mirror = np.diag([-1.0, 1.0, 1.0])
-    there = transforms.warp(IMAGES[:, :, ::-1], _each(mirror @ inverse @ mirror))
-    np.testing.assert_allclose(
-        there, transforms.warp(IMAGES, _each(inverse))[:, :, ::-1], atol=1e-5
-    )
+    there = warp(IMAGES[:, :, ::-1], _each(mirror @ inverse @ mirror))
+    np.testing.assert_allclose(there, warp(IMAGES, _each(inverse))[:, :, ::-1], atol=1e-5)
 
 
 def test_channels_are_mixed_by_their_matrix():
@@ -171,16 +170,16 @@ def test_scaled_bands_are_scipys_convolution_of_the_mirrored_image():
 def test_places_next_to_whole_pixels_meet_their_own_weights(compiled):
     # Row 1, column 1 comes from next to row 2, column 1: from either side, by rounding.
     inverse = _each([[0.7, 0.2, 0], [-0.2, 0.7, -0.3], [0, 0, 1]])
-    warp = jax.jit(transforms.warp) if compiled else transforms.warp
-    np.testing.assert_allclose(warp(IMAGES, inverse)[:, 1, 1], IMAGES[:, 2, 1], atol=2e-3)
+    warped = (warp if compiled else transforms.warp)(IMAGES, inverse)
+    np.testing.assert_allclose(warped[:, 1, 1], IMAGES[:, 2, 1], atol=2e-3)
     y = RANDOM.normal(size=IMAGES.shape).astype(np.float32)
     plain = (np.asarray(transforms.warp(IMAGES, inverse)) * y).sum()
-    np.testing.assert_allclose((warp(IMAGES, inverse) * y).sum(), plain, rtol=1e-4)
+    np.testing.assert_allclose((warped * y).sum(), plain, rtol=1e-4)
 
 
 def test_an_image_of_one_pixel_survives():
     image = jnp.full((1, 1, 1, 1), 0.5)
-    np.testing.assert_allclose(transforms.warp(image, jnp.eye(3)[None] * 1.3), 0.5, rtol=1e-6)
+    np.testing.assert_allclose(warp(image, jnp.eye(3)[None] * 1.3), 0.5, rtol=1e-6)
     np.testing.assert_allclose(transforms.scale_bands(image, jnp.ones((1, 4))), 0.5, rtol=1e-6)
 
 
