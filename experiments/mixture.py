@@ -117,7 +117,12 @@ def run(config: Config) -> dict[str, Any]:
             num_steps=config.num_steps,
             batch_size=config.batch_size * config.seeds,
         )
-        launch = steps.ensemble(steps.multi_step(step, config.steps_per_call))
+        several = steps.ensemble(steps.multi_step(step, config.steps_per_call))
+
+        def launch(keys: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+            state, metrics = several(keys, state, batch)
+            return state, {name: x.mean() if x.ndim else x for name, x in metrics.items()}
+
         try:
             state = loop.fit(
                 jax.jit(launch, donate_argnums=1),
