@@ -23,7 +23,7 @@ SETTINGS = {"num_steps": NUM_STEPS, "log_every": 1, "save_every": EVERY, "sample
 
 
 def _run(workdir, meanwhile=None, **settings):
-    argv = runs.flags(workdir, **SETTINGS, **settings)
+    argv = runs.flags(workdir, **{**SETTINGS, **settings})
     return command.run(runs.MODULE, *argv, meanwhile=meanwhile)
 
 
@@ -97,11 +97,12 @@ def _logged(workdir):
 def test_a_finished_run_says_so_changes_nothing_and_exits_0(straight):
     workdir, out = straight
     assert f"finished: {workdir} is at step {NUM_STEPS}" in out
-    before = command.tree(workdir / "checkpoints")
-    result = _run(workdir)
+    before, record = command.tree(workdir / "checkpoints"), (workdir / "config.json").read_text()
+    result = _run(workdir, num_steps=NUM_STEPS // 2)
     assert result.code == 0 and result.err == "", result
     assert result.out.startswith(f"finished: {workdir} is at step {NUM_STEPS}")
     assert command.tree(workdir / "checkpoints") == before
+    assert (workdir / "config.json").read_text() == record
 
 
 def test_what_an_interrupted_save_left_is_removed_and_reported(straight, tmp_path, capsys):
