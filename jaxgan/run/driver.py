@@ -387,6 +387,7 @@ def _scorer(config: RunConfig, source: Source) -> scoring.Scorer | None:
         kind=config.eval_features,
         weights=config.eval_weights,
         num=config.eval_samples,
+        train=source,
     )
 
 
