@@ -5,12 +5,18 @@
     python -m experiments.evaluate --samples=DIR_OR_NPZ --reference=DIR_OR_NPZ --weights=FILE
 
 Compares --num samples with as many images of the test split, which the generator has not seen, and
-prints every metric beside its floor: what as many training images get. Where files given as
-reference have no test split, every second image takes its place. The features are those of the
-reference dataset's own classifier, which `python -m experiments.classifier` trains; with
---features=inception, those of the Inception-v3 that the FID is defined by. All devices take part.
---checkpoint=best scores the one that scored best in training. Writes evaluation.json into the run
-directory, or beside the samples.
+prints every metric beside its floor: what as many training images get. All are chosen at random.
+--reference_split=train compares with the training split instead, as many published protocols do,
+and takes the floor from the test split. Where files given as reference have no test split, two
+random halves take the place of the splits.
+
+The features are those of the reference dataset's own classifier, which
+`python -m experiments.classifier` trains. Without labels, use --features=autoencoder, which trains
+an autoencoder on the training images first (about a minute), or --features=random, an untrained
+network. --features=inception are those of the Inception-v3 that the FID is defined by.
+
+All devices take part. --checkpoint=best scores the checkpoint that scored best in training. Writes
+evaluation.json into the run directory, or beside the samples.
 """
 
 import dataclasses
@@ -27,14 +33,10 @@ import jax
 import numpy as np
 
 from jaxgan import data, images, parallel, sample
-from jaxgan.data.arrays import MissingSplit
-from jaxgan.data.registry import Source
 from jaxgan.metrics import evaluate
 from jaxgan.metrics import reference as references
 from jaxgan.run import cli, load
 from jaxgan.types import UserError
-
-HALVES = "every second image, and those between"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,9 @@ class Config:
         "Images to compare with: a dataset, a folder of images or an .npz file; empty for the "
         "run's dataset.",
     )
+    reference_split: str = cli.field(
+        "test", "Part of it that samples are compared with.", choices=references.SPLITS
+    )
     data_dir: str = cli.field("", "Where that dataset is; empty for where the run had it.")
     image_size: int = cli.field(
         0, "Side that all images are brought to; 0 for the run's, or as they are.", minimum=0
@@ -64,13 +69,19 @@ class Config:
     features: str = cli.field(
         "classifier", "What images are compared by.", choices=references.KINDS
     )
-    weights: str = cli.field("", "File of the features' weights, where not in its usual place.")
+    weights: str = cli.field(
+        "", "File of the features' weights, or folder of classifiers, where not in its usual place."
+    )
     out: str = cli.field(
         "", "File to write; empty for evaluation.json beside the samples or in the run directory."
     )
-    seed: int = cli.field(0, "Seed of the latents and of whatever the metrics draw.", minimum=0)
+    seed: int = cli.field(
+        0, "Seed of the latents, the images chosen and whatever the metrics draw.", minimum=0
+    )
     batch_size: int = cli.field(500, "Images at a time; fewer need less memory.", minimum=1)
-    cache: str = cli.field(references.CACHE, "Directory of reference features; empty for none.")
+    cache: str = cli.field(
+        references.CACHE, "Directory of reference features and autoencoders; empty for none."
+    )
 
     def __post_init__(self):
         """Checks every field."""
@@ -97,17 +108,28 @@ def run(config: Config) -> dict[str, Any]:
     dataset, data_dir = _named(config, settings)
     form = settings or config
     size = {"image_size": form.image_size, "channels": form.channels}
-    real, train, split = _real(config, dataset, data_dir, size)
-    feature_fn, record = references.open_features(
-        config.features, dataset=dataset, data_dir=data_dir, path=config.weights
+    reference = references.open_reference(
+        functools.partial(data.load, dataset, data_dir=data_dir, **size),
+        split=config.reference_split,
+        num=config.num,
+        seed=config.seed,
+        divide=bool(config.reference),  # what a run was trained on is no test of it
     )
-    references.check_fit(real, feature_fn)
-    halves = split == HALVES
+    feature_fn, record = references.open_features(
+        config.features,
+        dataset=dataset,
+        train=reference.train,
+        data_dir=data_dir,
+        path=config.weights,
+        cache=config.cache,
+    )
+    references.check_fit(reference.real, feature_fn)
     sets = {
-        "real": references.first(real, config.num, stride=1 + halves),
-        "train": references.first(train, config.num, start=int(halves), stride=1 + halves),
-        "fake": _generated(config, trained) if trained else _from_files(config, size),
+        name: references.take(source, config.num, seed=config.seed)
+        for name, source in (("real", reference.real), ("floor", reference.floor))
+        if source is not None
     }
+    sets["fake"] = _generated(config, trained) if trained else _from_files(config, size)
     evaluate.check_sets(sets, least=references.MIN_IMAGES)
     options = {"batch_size": config.batch_size, "place": parallel.spread(), "progress": True}
     kept = {"digest": str(record["sha256"]), "cache": config.cache, **options}
@@ -116,16 +138,25 @@ def run(config: Config) -> dict[str, Any]:
         result = evaluate.evaluate(
             **sets,
             feature_fn=feature_fn,
+            trained_on=reference.trained_on,
             known={
                 name: references.extract(sets[name], feature_fn, **kept)
-                for name in ("real", "train")
+                for name in sets
+                if name != "fake"
             },
             seed=config.seed,
             **options,
         )
+    result["warnings"] = [*references.feature_warnings(record), *result["warnings"]]
     result = {
         "step": trained.step if trained else None,
-        "reference": {"dataset": dataset, "split": split, "data": real.fingerprint},
+        "reference": {
+            "dataset": dataset,
+            "reference_split": config.reference_split,
+            "split": reference.split,
+            "floor_split": reference.floor_split if "floor" in sets else None,
+            "data": reference.real.fingerprint,
+        },
         "features": record,
         "seconds": round(time.perf_counter() - started, 1),
         **result,
@@ -137,26 +168,36 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """Lays the metrics out beside their floor, one a line, and says what they rest on."""
-    floor = result["floor"]
+    """Lays the metrics out beside their floor, one a line, with what they were computed from."""
+    floor, used, parts = result.get("floor", {}), result["features"], result["reference"]
     lines = [f"{'metric':20} {'samples':>10} {'floor':>10}"]
     for name, better in evaluate.BETTER.items():
         if name in result:
-            lines.append(f"{name:20} {result[name]:10.4f} {floor[name]:10.4f}  {better} is better")
-    used = result["features"]
+            beside = f"{floor[name]:10.4f}" if floor else f"{'-':>10}"
+            error = result.get(f"{name}_error")
+            spread = f", standard error {error:.2g}" if error is not None else ""
+            lines.append(f"{name:20} {result[name]:10.4f} {beside}  {better} is better{spread}")
+    lines.append(f"{result['num_fake']} samples against {result['num_real']} of {parts['split']}")
+    if floor:
+        lines.append(f"floor: {result['num_floor']} of {parts['floor_split']} against the same")
+    else:
+        lines.append("no floor: the reference holds all real images; lower --num to leave some out")
+    if "nearer_to_train" in result:
+        share = result["nearer_to_train"]
+        lines.append(f"{share:.3f} of the samples are nearer to train than to test")
+    lines.append(f"features of the {_described(used)}, sha256 {used['sha256'][:12]}")
+    return "\n".join([*lines, *(f"note: {text}" for text in result["warnings"])])
+
+
+def _described(used: Mapping[str, Any]) -> str:
+    """What computed the features, in words."""
+    if used["name"] == "autoencoder":
+        return f"autoencoder trained on {used['images']} images of {used['dataset']}"
+    if used["name"] == "random":
+        return f"random network (untrained, seed {used['seed']})"
     what = used.get("weights") or f"classifier of {used.get('dataset', 'unknown images')}"
-    if "test_accuracy" in used:
-        what += f" ({used['test_accuracy']:.2%} of its test images)"
-    return "\n".join(
-        [
-            *lines,
-            f"{result['num_fake']} samples, {result['num_real']} test, {result['num_train']} train",
-            *(["test and train: " + HALVES] if result["reference"]["split"] == HALVES else []),
-            f"{result['nearer_to_train']:.3f} of the samples are nearer to train than to test",
-            f"features of the {what}, sha256 {used['sha256'][:12]}",
-            *(f"note: {text}" for text in result["warnings"]),
-        ]
-    )
+    accuracy = used.get("test_accuracy")
+    return what if accuracy is None else f"{what} ({accuracy:.2%} of its test images)"
 
 
 def _out_file(config: Config) -> pathlib.Path:
@@ -191,20 +232,6 @@ def _named(config: Config, settings: Any) -> tuple[str, str]:
     return place, config.data_dir or (settings.data_dir if settings else "")
 
 
-def _real(
-    config: Config, dataset: str, data_dir: str, size: Mapping[str, int]
-) -> tuple[Source, Source, str]:
-    """Images to compare with, those for the floor, and how the two were told apart."""
-    load = functools.partial(data.load, dataset, data_dir=data_dir, **size)
-    try:
-        return load(split="test"), load(split="train"), "test"
-    except MissingSplit:
-        if not config.reference:  # what a run was trained on is no test of it
-            raise
-        source = load(split="train")
-        return source, source, HALVES
-
-
 def _generated(config: Config, trained: load.Trained) -> np.ndarray:
     """Samples of a run's moving average."""
     gen, variables, settings, _ = trained
@@ -219,7 +246,8 @@ def _generated(config: Config, trained: load.Trained) -> np.ndarray:
 def _from_files(config: Config, size: Mapping[str, int]) -> np.ndarray:
     """Samples from a folder of images or an .npz file."""
     kind = "arrays" if _is_archive(config.samples) else "folder"
-    return references.first(data.load(kind, data_dir=config.samples, **size), config.num)
+    source = data.load(kind, data_dir=config.samples, **size)
+    return references.take(source, config.num, seed=config.seed)
 
 
 if __name__ == "__main__":

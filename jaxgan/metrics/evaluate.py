@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgan.data import subsets
 from jaxgan.metrics import (
     features,
     frechet,
@@ -41,7 +42,8 @@ def evaluate(
     fake: Images,
     feature_fn: FeatureFn,
     *,
-    train: Images | None = None,
+    floor: Images | None = None,
+    trained_on: str = "floor",
     known: Mapping[str, Mapping[str, np.ndarray]] | None = None,
     k: int = 5,
     splits: int = 10,
@@ -52,17 +54,21 @@ def evaluate(
 ) -> dict[str, object]:
     """Measures samples against real images.
 
-    The usual protocol: 10,000 samples against the 10,000 images of the test split, `train` being as
+    The usual protocol: 10,000 samples against the 10,000 images of the test split, `floor` being as
     many training images, whose own distance to the test split is the best that a generator can get.
+    Many published numbers compare with the training split instead; `floor` is then of the test
+    split, and `trained_on` is "real".
 
     Args:
-      real: [N, H, W, C] reference images, uint8 or float in [-1, 1]; of a split that the generator
-        has not seen, and in random order.
+      real: [N, H, W, C] reference images, uint8 or float in [-1, 1]; a random choice, of a split
+        that the generator has not seen.
       fake: [M, H, W, C] samples.
       feature_fn: images -> {"features", and "probs" where there are classes}; see `features`.
-      train: [K, H, W, C] images that the generator was trained on; adds the floor and the test for
+      floor: [K, H, W, C] other real images; adds the floor and, with `trained_on`, the test for
         copies.
-      known: features extracted before, of "real" or "train".
+      trained_on: which of "real" and "floor" the generator was trained on; empty for neither, or
+        for both.
+      known: features extracted before, of "real" or "floor".
       k: neighbours of precision, recall, density and coverage.
       splits: parts of the classifier score.
       seed: of the subsets, pairs and directions that are drawn.
@@ -71,17 +77,17 @@ def evaluate(
       progress: shows a progress bar.
 
     Returns:
-      The metrics of `compare`; `"ms_ssim"`, and `"real_ms_ssim"`; with `train` also `"floor"`, the
-      metrics of `train` against `real`, and those of `neighbours.memorisation`; `"num_real"`,
-      `"num_fake"`, `"num_train"`, `"feature_dim"`, `"seed"`, `"k"`; `"warnings"`, texts that were
+      The metrics of `compare`; `"ms_ssim"`, and `"real_ms_ssim"`; with `floor` also `"floor"`, the
+      metrics of those images against `real`, and those of `neighbours.memorisation`; `"num_real"`,
+      `"num_fake"`, `"num_floor"`, `"feature_dim"`, `"seed"`, `"k"`; `"warnings"`, texts that were
       also issued as warnings.
 
     Raises:
       UserError: images that are missing, too few, not finite, or not of one size.
     """
     sets = {"real": as_images(real, "real images"), "fake": as_images(fake, "samples")}
-    if train is not None:
-        sets["train"] = as_images(train, "training images")
+    if floor is not None:
+        sets["floor"] = as_images(floor, "images for the floor")
     check_sets(sets, least=k + 1)  # before any features are extracted
     out = dict(known or {})
     for name in sets.keys() - out.keys():
@@ -91,10 +97,12 @@ def evaluate(
     options = {"k": k, "splits": splits, "seed": seed}
     result: dict[str, object] = {**compare(out["real"], out["fake"], **options)}
     result |= _image_metrics(sets["real"], sets["fake"], seed)
-    if train is not None:
-        result["floor"] = compare(out["real"], out["train"], **options)
-        vectors = (out[name]["features"] for name in ("fake", "train", "real"))
-        result |= neighbours.memorisation(*vectors)
+    if floor is not None:
+        result["floor"] = compare(out["real"], out["floor"], **options)
+    if floor is not None and trained_on:
+        unseen = "real" if trained_on == "floor" else "floor"
+        vectors = (out[name]["features"] for name in ("fake", trained_on, unseen))
+        result |= neighbours.memorisation(*vectors, seed=seed)
     dim = out["real"]["features"].shape[1]
     result |= {f"num_{name}": len(images) for name, images in sets.items()}
     result |= {"feature_dim": dim, "seed": seed, "k": k}
@@ -116,16 +124,16 @@ def compare(
 
     Args:
       real: {"features" [N, D], and "probs" [N, K] where there are classes}, as `features.extract`
-        returns them; to be kept, where many sets of samples are measured against one.
+        returns them; keep them where many sets of samples are measured against one.
       fake: {"features" [M, D], ...}.
       k: neighbours of precision, recall, density and coverage.
       splits: parts of the classifier score.
-      seed: of the subsets and directions that are drawn.
+      seed: of the subsets, directions and splits that are drawn.
 
     Returns:
-      {"frechet_distance", "kernel_distance", "kernel_distance_std", "precision", "recall",
+      {"frechet_distance", "kernel_distance", "kernel_distance_error", "precision", "recall",
       "density", "coverage", "sliced_wasserstein"}, and with classes {"score", "score_std",
-      "real_score"}.
+      "real_score"}. The error is the standard error of the distance, see `kernel`.
 
     Raises:
       UserError: too few samples, features that are not finite or not alike.
@@ -136,17 +144,19 @@ def compare(
             raise UserError(f"the features of the {what} are not finite; check the weights")
     kernel_key, slice_key = jax.random.split(jax.random.key(seed))
     num = min(len(a), len(b))
-    mean, std = kernel.kernel_distance(kernel_key, a, b, subset_size=min(1000, num))
+    mean, error = kernel.kernel_distance(kernel_key, a, b, subset_size=min(1000, num))
+    as_many = (points[subsets.choose(points, num, seed=seed)] for points in (a, b))
     result = {
         "frechet_distance": frechet.frechet_distance(a, b),
         "kernel_distance": mean,
-        "kernel_distance_std": std,
+        "kernel_distance_error": error,
         **prdc.prdc(a, b, k=k),
-        "sliced_wasserstein": similarity.sliced_wasserstein(slice_key, a[:num], b[:num]),
+        "sliced_wasserstein": similarity.sliced_wasserstein(slice_key, *as_many),
     }
     if "probs" in fake:
-        result["score"], result["score_std"] = scores.inception_score(fake["probs"], splits=splits)
-        result["real_score"] = scores.inception_score(real["probs"], splits=splits)[0]
+        options = {"splits": splits, "seed": seed}
+        result["score"], result["score_std"] = scores.inception_score(fake["probs"], **options)
+        result["real_score"] = scores.inception_score(real["probs"], **options)[0]
     return result
 
 

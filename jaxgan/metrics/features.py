@@ -1,12 +1,14 @@
-"""Features that scores are computed from: of the digit classifier, or of a user's function.
+"""Features that scores are computed from: of a classifier, or of a user's function.
 
 A *feature function* maps images [B, H, W, C] in [-1, 1] to a dict of arrays: `"features"` [B, D],
 and `"probs"` [B, K] where there are classes. `digit_features` makes one from the weights that
 `python -m experiments.classifier` trains; `inception_features` from the Inception-v3 of
-the FID; `user_features` from any function images -> features [B, D].
+the FID; `user_features` from any function images -> features [B, D]. Those for data without labels
+are in `unlabelled`.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -34,11 +36,13 @@ class DigitClassifier(nn.Module):
       num_classes: number of classes K.
       width: channels of the first convolution.
       features: units of the penultimate layer.
+      halvings: further convolutions of stride 2, for larger images; see `halvings_for`.
     """
 
     num_classes: int = 10
     width: int = 32
     features: int = 128
+    halvings: int = 0
 
     @nn.compact
     def __call__(self, images: Array) -> dict[str, Array]:
@@ -46,15 +50,55 @@ class DigitClassifier(nn.Module):
         x = nn.relu(layers.Conv(self.width, 5, strides=2)(images))  # [B, 14, 14, 32]
         x = nn.relu(layers.Conv(2 * self.width, 3, strides=2)(x))  # [B, 7, 7, 64]
         x = nn.relu(layers.Conv(2 * self.width, 3)(x))  # [B, 7, 7, 64]
+        for _ in range(self.halvings):
+            x = nn.relu(layers.Conv(2 * self.width, 3, strides=2)(x))
         x = nn.relu(nn.Dense(self.features)(x.reshape(x.shape[0], -1)))  # [B, 128]
         return {"features": x, "logits": nn.Dense(self.num_classes)(x)}
+
+
+def halvings_for(image_shape: Sequence[int]) -> int:
+    """Says how many further halvings bring the longer side of images down to 8 pixels or less.
+
+    Args:
+      image_shape: height, width, ...
+
+    Returns:
+      `DigitClassifier.halvings`: 0 up to 32 pixels, 1 up to 64, 2 up to 128.
+    """
+    return max(0, math.ceil(math.log2(max(image_shape[:2]) / 32)))
+
+
+def fits_classifier(params: PyTree, image_shape: Sequence[int]) -> bool:
+    """Whether the parameters of a `DigitClassifier` are for such images, as far as they tell.
+
+    Args:
+      params: its parameters.
+      image_shape: height, width and channels.
+
+    Returns:
+      Whether channels and the size of the last feature map agree.
+    """
+    height, width, channels = image_shape
+    shrink = 4 * 2 ** _halvings(params)
+    positions = -(-height // shrink) * -(-width // shrink)
+    return (channels, positions) == (params["Conv_0"]["kernel"].shape[2], _positions(params))
+
+
+def _halvings(params: PyTree) -> int:
+    return sum(name.startswith("Conv_") for name in params) - 3
+
+
+def _positions(params: PyTree) -> int:
+    """Positions of the last feature map."""
+    return params["Dense_0"]["kernel"].shape[0] // params["Conv_2"]["kernel"].shape[3]
 
 
 def digit_features(params: PyTree) -> FeatureFn:
     """Makes the feature function of a trained `DigitClassifier`.
 
     Args:
-      params: its parameters, as `weights.load_classifier` returns them.
+      params: its parameters, as `weights.load_classifier` returns them, trained on images of any
+        size from 8 pixels.
 
     Returns:
       images [B, H, W, C] in [-1, 1] -> {"features": [B, 128], "probs": [B, K]}, jitted.
@@ -63,18 +107,18 @@ def digit_features(params: PyTree) -> FeatureFn:
       UserError: when called on images that the classifier was not trained for.
     """
     channels, width = params["Conv_0"]["kernel"].shape[2:]
-    places = params["Dense_0"]["kernel"].shape[0] // (2 * width)  # positions after two strides of 2
     features, num_classes = params["Dense_1"]["kernel"].shape
-    net = DigitClassifier(num_classes=num_classes, width=width, features=features)
+    halvings = _halvings(params)
+    net = DigitClassifier(num_classes, width, features, halvings)
     apply = jax.jit(net.apply)
 
     def feature_fn(images: Array) -> dict[str, Array]:
-        size = images.shape[1:]
-        if len(size) != 3 or size[2] != channels or -(-size[0] // 4) * -(-size[1] // 4) != places:
-            side = 4 * round(places**0.5)
+        if images.ndim != 4 or not fits_classifier(params, images.shape[1:]):
+            side = round(_positions(params) ** 0.5) * 4 * 2**halvings
             raise UserError(
                 f"images {list(images.shape)} do not fit the classifier, which sees"
-                f" [B, {side}, {side}, {channels}]; use features made for these images"
+                f" [B, {side}, {side}, {channels}]; train one with experiments.classifier"
+                " --image_size and --channels of these images"
             )
         out = apply({"params": params}, images)
         return {"features": out["features"], "probs": jax.nn.softmax(out["logits"])}

@@ -4,22 +4,15 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.metrics import features
+from jaxgan.metrics import features, intervals
 from jaxgan.metrics.features import FeatureFn, Place
 from jaxgan.types import Array, UserError
-
-# Student's t at 97.5 % for 1, 2, ... degrees of freedom; beyond, the last one, 4 % wide at most.
-_STUDENT = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
-    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
-    2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
 
 
 def modes_and_kl(labels: Array | np.ndarray, num_modes: int) -> tuple[int, float]:
@@ -105,29 +98,6 @@ def stacked_labels(
     return 100 * digits[0] + 10 * digits[1] + digits[2]
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean of independent runs and half the width of its 95 % confidence interval.
-
-    Student's: `mean +- t s / sqrt(n)`, s the standard deviation with n - 1 in the denominator.
-
-    Args:
-      values: one a run.
-
-    Returns:
-      (mean, half width); the half width of one run is not known: NaN.
-
-    Raises:
-      UserError: no values.
-    """
-    if not len(values):
-        raise UserError("no values: a mean needs at least one run")
-    num, mean = len(values), float(np.mean(values))
-    if num == 1:
-        return mean, math.nan
-    t = _STUDENT[min(num - 2, len(_STUDENT) - 1)]
-    return mean, t * float(np.std(values, ddof=1)) / math.sqrt(num)
-
-
 def kl_floor(num_modes: int, num_samples: int) -> float:
     """The divergence that a perfect sampler of even modes is expected to show, to first order.
 
@@ -159,7 +129,7 @@ def table_row(results: Mapping[str, Any]) -> str:
     for name, places in digits.items():
         if name not in results:
             continue
-        mean, half = interval(results[name])
+        mean, half = intervals.interval(results[name])
         spread = "" if math.isnan(half) else f" +- {half:.{places}f}"
         unit, floor = units.get(name, ""), results["floor"][name]
         cells.append(

@@ -2,24 +2,30 @@
 
 import numpy as np
 
+from jaxgan.data import subsets
 from jaxgan.metrics import distances
 from jaxgan.types import Array
 
 
 def memorisation(
-    fake: Array | np.ndarray, train: Array | np.ndarray, test: Array | np.ndarray
+    fake: Array | np.ndarray,
+    train: Array | np.ndarray,
+    test: Array | np.ndarray,
+    *,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Compares each sample's distance to the nearest training and to the nearest unseen example.
 
     In the spirit of "A Non-Parametric Test to Detect Data-Copying in Generative Models" by Meehan
     et al. (https://arxiv.org/abs/2004.05675). A generator that has learnt the distribution is as
-    far from either; one that copies is nearer to what it was trained on. The larger set is cut to
-    the size of the smaller, for more examples alone come nearer.
+    far from either; one that copies is nearer to what it was trained on. Of the larger set as many
+    examples are chosen at random as the smaller has, for more examples alone come nearer.
 
     Args:
       fake: [N, D] features, or pixels, of samples.
-      train: [M, D] of examples that the generator was trained on, in random order.
-      test: [K, D] of examples that it never saw, in random order.
+      train: [M, D] of examples that the generator was trained on.
+      test: [K, D] of examples that it never saw.
+      seed: of the choice.
 
     Returns:
       {"train_distance", "test_distance": medians; "ratio": median of train / test distance, 1
@@ -29,7 +35,8 @@ def memorisation(
       UserError: empty sets, or of different D.
     """
     num = min(len(train), len(test))
-    train, test, fake = distances.centred(train[:num], test[:num], fake)
+    train, test = (np.asarray(part)[subsets.choose(part, num, seed=seed)] for part in (train, test))
+    train, test, fake = distances.centred(train, test, fake)
     to_train, to_test = distances.nearest(fake, train), distances.nearest(fake, test)
     tie = 0.5 * (to_train == to_test)  # an exact copy of both, or duplicates across the splits
     ratio = to_train / np.where(to_test > 0, to_test, 1)

@@ -2,34 +2,157 @@
 
 import contextlib
 import hashlib
+import math
 import os
 import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.data import arrays
+from jaxgan.data import arrays, subsets
+from jaxgan.data.arrays import MissingSplit
 from jaxgan.data.registry import Source
-from jaxgan.metrics import features, weights
+from jaxgan.metrics import features, unlabelled, weights
 from jaxgan.metrics.features import FeatureFn, Place
 from jaxgan.types import UserError
 
-KINDS = ("classifier", "inception")
+KINDS = ("classifier", "inception", "autoencoder", "random")
+SPLITS = ("test", "train", "all")
 MIN_IMAGES = 10  # the classifier's score is a mean over as many parts
+WEAK = 0.9  # classifiers that are right less often get a warning
+AUTOENCODER_IMAGES, AUTOENCODER_BYTES = 10_000, 2**29  # trained on at most so many
+AUTOENCODER_RECIPE = "1"  # another one for another network or another way of training it
 CACHE = "~/.cache/jaxgan/features"
 
 
+class Reference(NamedTuple):
+    """Real images: those that samples are compared with, and others, whose scores are the floor.
+
+    Attributes:
+      real: what samples are compared with.
+      floor: images that are not in `real`; None where there are too few.
+      train: the training images, whole, which features are found by or trained on.
+      split: what `real` is, in words.
+      floor_split: what `floor` is.
+      trained_on: which of "real" and "floor" a generator is trained on; empty where that is both,
+        or not known.
+    """
+
+    real: Source
+    floor: Source | None
+    train: Source
+    split: str
+    floor_split: str
+    trained_on: str
+
+
+def open_reference(
+    load: Callable[..., Source], *, split: str, num: int, seed: int = 0, divide: bool = False
+) -> Reference:
+    """Opens the real images that samples are compared with.
+
+    Args:
+      load: opens one split of the data: `functools.partial(data.load, NAME, ...)`.
+      split: which one is the reference, of `SPLITS`. Published protocols often use "train"; "all"
+        is both together.
+      num: images of the reference, at most; with "all", the floor is taken from those left over.
+      seed: of that choice.
+      divide: where there is no test split, divides the training split into two random halves.
+
+    Returns:
+      The images.
+
+    Raises:
+      UserError: there is no test split, and `divide` is not set.
+    """
+    train = load(split="train")
+    try:
+        test, rest, names = load(split="test"), train, {"train": "train", "test": "test"}
+    except MissingSplit:
+        if not divide:
+            raise
+        rest, test = subsets.hold_out(train, share=0.5)
+        names = {"train": "one random half", "test": "the other random half"}
+    if split == "test":
+        return Reference(test, rest, train, names["test"], names["train"], "floor")
+    if split == "train":
+        return Reference(rest, test, train, names["train"], names["test"], "real")
+    both = _Joined(rest, test)
+    chosen = subsets.choose(both, num, seed=seed)
+    others = np.setdiff1d(np.arange(len(both)), chosen)
+    floor = subsets.subset(both, others, "others") if len(others) >= MIN_IMAGES else None
+    real = subsets.subset(both, chosen, "reference")
+    return Reference(real, floor, train, "all", "the other images", "")
+
+
+class _Joined:
+    """The examples of one source, then those of another."""
+
+    def __init__(self, first: Source, second: Source):
+        if first.image_shape != second.image_shape:
+            raise UserError(
+                f"the splits of {first.name} differ in size: {list(first.image_shape)} and"
+                f" {list(second.image_shape)}; set --image_size and --channels"
+            )
+        self._first, self._second = first, second
+        self.name, self.num_classes = first.name, first.num_classes
+        self.image_shape = first.image_shape
+
+    @property
+    def fingerprint(self) -> str:
+        """Both fingerprints."""
+        return f"{self._first.fingerprint}+{self._second.fingerprint}"
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    def __getitem__(self, index: Any) -> dict[str, np.ndarray]:
+        index = np.asarray(index)
+        in_first = index < len(self._first)
+        first = self._first[index[in_first]]["image"]
+        second = self._second[index[~in_first] - len(self._first)]["image"]
+        image = np.empty((len(index), *self.image_shape), np.uint8)
+        image[in_first], image[~in_first] = first, second
+        return {"image": image}
+
+
+def take(source: Source, num: int, *, seed: int = 0) -> np.ndarray:
+    """Takes images of a source at random: files are often sorted by class.
+
+    Args:
+      source: the images.
+      num: how many, at most.
+      seed: of the choice, which depends on nothing but seed, num and the number of images.
+
+    Returns:
+      [num or fewer, H, W, C] uint8, distinct, in the source's order.
+    """
+    return source[subsets.choose(source, num, seed=seed)]["image"]
+
+
 def open_features(
-    kind: str, *, dataset: str, data_dir: str = "", path: str = ""
+    kind: str,
+    *,
+    dataset: str,
+    train: Source,
+    data_dir: str = "",
+    path: str = "",
+    cache: str = CACHE,
 ) -> tuple[FeatureFn, dict[str, object]]:
     """Opens what images are compared by.
 
     Args:
-      kind: one of `KINDS`.
+      kind: one of `KINDS`. An autoencoder is trained here, about a minute, unless it is in the
+        cache.
       dataset: name of the reference dataset; its classifier is the one used.
+      train: its training images, of the size and colour that are compared.
       data_dir: where that dataset lies.
-      path: file of the weights, where it is not in its usual place; Inception's has none.
+      path: file of the weights, or folder of classifiers, where not in the usual place; Inception's
+        weights have none.
+      cache: directory of autoencoders; empty to keep none.
 
     Returns:
       The feature function, and its record: {"name", "sha256", and what else is known}.
@@ -40,9 +163,66 @@ def open_features(
     if kind == "inception":
         params, record = weights.load_inception(path)
         return features.inception_features(params), {"name": kind, **record}
-    params, record = weights.load_classifier(dataset, data_dir=data_dir, path=path)
+    shape = train.image_shape
+    if kind == "random":
+        params = unlabelled.random_encoder(shape)
+        record = {"name": kind, "seed": 0, "sha256": unlabelled.digest(params)}
+        return unlabelled.encoder_features(params, image_shape=shape), record
+    if kind == "autoencoder":
+        return _open_autoencoder(dataset, train, cache)
+    options = {"image_shape": shape, "data_dir": data_dir, "path": path}
+    options["fingerprint"] = train.fingerprint if dataset in weights.UNNAMED else ""
+    if not train.num_classes and not path and not weights.find_classifier(dataset, **options):
+        raise UserError(
+            f"{train.name}: without labels there is no classifier; {weights.NO_LABELS_NEEDED}"
+        )
+    params, record = weights.load_classifier(dataset, **options)
     known = {key: record[key] for key in ("dataset", "test_accuracy", "sha256") if key in record}
     return features.digit_features(params), {"name": kind, **known}
+
+
+def _open_autoencoder(
+    dataset: str, train: Source, cache: str
+) -> tuple[FeatureFn, dict[str, object]]:
+    """Trains the autoencoder of training images, or finds the one trained before."""
+    most = max(
+        MIN_IMAGES, min(AUTOENCODER_IMAGES, AUTOENCODER_BYTES // math.prod(train.image_shape))
+    )
+    images = take(train, most)
+    path = pathlib.Path(cache).expanduser() / f"autoencoder_{_name(images, AUTOENCODER_RECIPE)}"
+    params = None
+    if cache and path.is_file():
+        with contextlib.suppress(UserError):  # damaged: trained again
+            params = weights.load(path)[0]
+    if params is None:
+        print(f"training an autoencoder on {len(images)} images, for the features", flush=True)
+        params = unlabelled.train_autoencoder(images)
+        if cache:
+            with contextlib.suppress(UserError):  # nothing can be written there: not kept
+                weights.save(path, params, {"dataset": dataset, "images": len(images)})
+    record = {"name": "autoencoder", "dataset": dataset, "images": len(images)}
+    record["sha256"] = unlabelled.digest(params)
+    return unlabelled.encoder_features(params, image_shape=train.image_shape), record
+
+
+def feature_warnings(record: Mapping[str, object]) -> list[str]:
+    """Says in words where a classifier is too weak for its scores to mean much.
+
+    Args:
+      record: of the features, from `open_features`, or of a classifier.
+
+    Returns:
+      Sentences; none for other features, and where the classifier is right on 90 % or more of its
+      test images.
+    """
+    accuracy = record.get("test_accuracy")
+    if not isinstance(accuracy, float) or accuracy >= WEAK:
+        return []
+    return [
+        f"the classifier is right on {accuracy:.1%} of its test images, below {WEAK:.0%}: the"
+        " scores measure the classifier as much as the samples; train a better one, or use other"
+        " features"
+    ]
 
 
 def check_fit(source: Source, feature_fn: FeatureFn) -> None:
@@ -62,21 +242,6 @@ def check_fit(source: Source, feature_fn: FeatureFn) -> None:
     jax.eval_shape(feature_fn, jax.ShapeDtypeStruct((1, *source.image_shape), jnp.float32))
 
 
-def first(source: Source, num: int, *, start: int = 0, stride: int = 1) -> np.ndarray:
-    """Takes the first images of a source, in its own order.
-
-    Args:
-      source: the images.
-      num: how many, at most.
-      start: the first of them.
-      stride: from one to the next.
-
-    Returns:
-      [num or fewer, H, W, C] uint8.
-    """
-    return source[np.arange(start, len(source), stride)[:num]]["image"]
-
-
 def extract(
     images: np.ndarray,
     feature_fn: FeatureFn,
@@ -90,10 +255,10 @@ def extract(
     """Extracts features of images, or finds those extracted before.
 
     Args:
-      images: [N, H, W, C] uint8, see `first`.
+      images: [N, H, W, C] uint8, see `take`.
       feature_fn: images -> features.
-      digest: sha256 of the features' weights; with the images' own it names what is kept. A
-        source's fingerprint would not do: of a folder it is that of names and sizes.
+      digest: sha256 of the features' weights; with the images' own it names the file. A source's
+        fingerprint would not do: that of a folder depends on names and sizes alone.
       cache: directory of features; empty to keep none.
       batch_size: images at a time.
       place: puts a batch on the device; a function that shards it uses several devices.

@@ -5,19 +5,40 @@ import numpy as np
 from jaxgan.types import Array, UserError
 
 
-def inception_score(probs: Array | np.ndarray, *, splits: int = 10) -> tuple[float, float]:
+def inception_score(
+    probs: Array | np.ndarray, *, splits: int = 10, seed: int = 0
+) -> tuple[float, float]:
     """Rewards samples that a classifier is sure of, and that spread over its classes.
 
     See "Improved Techniques for Training GANs" by Salimans et al.
-    (https://arxiv.org/abs/1606.03498), section 4: `exp(E_x KL(p(y | x) || p(y)))`, for each split
-    on its own.
+    (https://arxiv.org/abs/1606.03498), section 4. The samples are put into a random order first:
+    samples sorted by class would have one class in each split, and score 1.
 
     Args:
-      probs: [N, K], rows of class probabilities, in random order.
-      splits: equal parts, in order; a part of n samples cannot score above n.
+      probs: [N, K], rows of class probabilities, in any order.
+      splits: equal parts; a part of n samples cannot score above n.
+      seed: of the order.
 
     Returns:
       Mean over the splits, in [1, K], and their standard deviation.
+
+    Raises:
+      UserError: fewer samples than splits, or rows that are not probabilities.
+    """
+    order = np.random.default_rng(seed).permutation(len(probs))
+    scores = split_scores(np.asarray(probs)[order], splits=splits)
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def split_scores(probs: Array | np.ndarray, *, splits: int) -> np.ndarray:
+    """Scores each of several parts of the samples: `exp(E_x KL(p(y | x) || p(y)))`.
+
+    Args:
+      probs: [N, K], rows of class probabilities, in random order.
+      splits: equal parts, in order.
+
+    Returns:
+      [splits], each in [1, K].
 
     Raises:
       UserError: fewer samples than splits, or rows that are not probabilities.
@@ -28,8 +49,7 @@ def inception_score(probs: Array | np.ndarray, *, splits: int = 10) -> tuple[flo
     if not 1 <= splits <= len(p):
         raise UserError(f"{splits} splits of {len(p)} samples: need between 1 and {len(p)} splits")
     bounds = [i * len(p) // splits for i in range(splits + 1)]
-    scores = [_score(p[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
-    return float(np.mean(scores)), float(np.std(scores))
+    return np.array([_score(p[a:b]) for a, b in zip(bounds[:-1], bounds[1:], strict=True)])
 
 
 def accuracy(probs: Array | np.ndarray, labels: Array | np.ndarray) -> float:

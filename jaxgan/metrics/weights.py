@@ -1,17 +1,21 @@
-"""Weights of classifiers in npz files, each with a JSON record that holds its sha256."""
+"""Weights of classifiers in npz files, each with a JSON record of its training and sha256.
 
+Classifiers are kept in the user's cache, under names that say dataset and image size.
+"""
+
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from flax import traverse_util
 
 from jaxgan.data import arrays
-from jaxgan.metrics import safetensors_file, torch_file
+from jaxgan.metrics import features, safetensors_file, torch_file
 from jaxgan.nets import inception
 from jaxgan.types import PyTree, UserError
 
@@ -22,6 +26,11 @@ INCEPTION_URL = (
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 
+MNIST = (28, 28, 1)  # height, width and channels
+NO_LABELS_NEEDED = (
+    "score with features that need no labels: --features=autoencoder or --features=random"
+    " (--eval_features in training)"
+)
 MAX_RECORD = 2**20  # characters
 MAX_DEPTH = 32  # of modules within modules
 UNNAMED = {"arrays", "folder"}  # datasets whose name says nothing of what is in them
@@ -51,17 +60,48 @@ def save(path: str | os.PathLike, params: PyTree, record: Mapping[str, object]) 
 
     Returns:
       The sha256 of the npz file.
+
+    Raises:
+      UserError: nothing can be written there.
     """
     path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     flat = traverse_util.flatten_dict(params, sep="/")
     unfinished = path.with_name(f".{os.getpid()}.{path.stem}.npz")
-    np.savez(unfinished, allow_pickle=False, **{k: np.asarray(v) for k, v in flat.items()})
-    digest = sha256(unfinished)
-    unfinished.replace(path)
-    text = json.dumps({**record, "sha256": digest}, indent=2)
-    path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(unfinished, allow_pickle=False, **{k: np.asarray(v) for k, v in flat.items()})
+        digest = sha256(unfinished)
+        unfinished.replace(path)
+        text = json.dumps({**record, "sha256": digest}, indent=2)
+        path.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+        raise _unwritable(path, error) from None
     return digest
+
+
+def check_writable(path: str | os.PathLike) -> None:
+    """Refuses a file that could not be written, before time is spent on what goes into it.
+
+    Args:
+      path: the file; its folder is made.
+
+    Raises:
+      UserError: the folder cannot be made or written.
+    """
+    path = pathlib.Path(path)
+    probe = path.with_name(f".{os.getpid()}.{path.stem}.probe")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: pathlib.Path, error: OSError) -> UserError:
+    return UserError(f"{path}: cannot be written ({error.strerror}); name another place with --out")
 
 
 def load(path: str | os.PathLike) -> tuple[PyTree, dict[str, object]]:
@@ -111,11 +151,11 @@ def load_inception(
     """Reads the weights of the Inception-v3 that the FID is defined by.
 
     Args:
-      path: the usual `pt_inception-2015-12-05-6726825d.pth`, whose pickle is not run; or an npz or
-        safetensors file with the same names.
+      path: the usual `pt_inception-2015-12-05-6726825d.pth`, read without running its pickle; or an
+        npz or safetensors file with the same names.
       digest: the sha256 that the file must have; empty for any. By default that of the published
-        file, and any for npz and safetensors, which nobody has published: these are told apart from
-        other networks by their tensors' names and shapes alone, and the record says so.
+        file, and any for npz and safetensors, which nobody has published: those are recognised
+        by the names and shapes of their tensors alone, and the record says so.
 
     Returns:
       Parameters for `features.inception_features`, and a record with `"weights"` and `"sha256"`.
@@ -143,36 +183,104 @@ def load_inception(
     return params, {"weights": origin, "sha256": found}
 
 
-def classifier_path(dataset: str, data_dir: str | os.PathLike) -> pathlib.Path:
-    """Says where the classifier of a dataset is kept.
+def user_cache(name: str) -> pathlib.Path:
+    """Says where this project keeps files in the user's cache.
 
     Args:
-      dataset: the dataset's name.
-      data_dir: the folder or file of the data, or an empty string.
+      name: of the folder.
 
     Returns:
-      The file beside the data if it is there or could be written there; else the one in the
-      user's cache.
+      `$XDG_CACHE_HOME/jaxgan/NAME`, by default `~/.cache/jaxgan/NAME`; it need not exist.
     """
-    data = pathlib.Path(data_dir).expanduser()
-    named = f"{dataset}_{data.stem}" if dataset in UNNAMED and data_dir else dataset
-    name = f"classifier_{named}.npz"
-    beside = (data.parent if data.is_file() else data) / name
-    if data_dir and (beside.is_file() or os.access(beside.parent, os.W_OK)):
-        return beside
     cache = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
     return pathlib.Path(cache) / "jaxgan" / name
 
 
+def classifier_path(
+    dataset: str,
+    *,
+    image_shape: Sequence[int],
+    fingerprint: str = "",
+    folder: str | os.PathLike = "",
+) -> pathlib.Path:
+    """Says where the classifier of a dataset is written.
+
+    Args:
+      dataset: the dataset's name.
+      image_shape: height, width and channels of its images.
+      fingerprint: of the training images; part of the name where the dataset's says nothing, as
+        "folder".
+      folder: where classifiers are kept; empty for `classifiers` in the user's cache.
+
+    Returns:
+      `FOLDER/classifier_mnist_28x28x1.npz`, `FOLDER/classifier_folder_64x64x3_0123456789ab.npz`.
+    """
+    place = pathlib.Path(folder).expanduser() if folder else user_cache("classifiers")
+    parts = ["classifier", dataset.replace("/", "_"), "x".join(map(str, image_shape))]
+    if dataset in UNNAMED:
+        parts.append(fingerprint[:12])
+    return place / f"{'_'.join(parts)}.npz"
+
+
+def find_classifier(
+    dataset: str,
+    *,
+    image_shape: Sequence[int] = MNIST,
+    fingerprint: str = "",
+    data_dir: str | os.PathLike = "",
+    path: str | os.PathLike = "",
+) -> pathlib.Path | None:
+    """Looks for the classifier of a dataset.
+
+    Args:
+      dataset: the dataset's name.
+      image_shape: height, width and channels of the images to compare.
+      fingerprint: of the dataset's training images.
+      data_dir: where the data lies; classifiers used to be written there.
+      path: the npz file, or the folder of classifiers, where not in the user's cache.
+
+    Returns:
+      The file; None where there is none for such images.
+
+    Raises:
+      UserError: a file in question is damaged.
+    """
+    given = pathlib.Path(path).expanduser()
+    if path and not given.is_dir():
+        return given if given.is_file() else None
+    options = {"image_shape": image_shape, "fingerprint": fingerprint}
+    written = classifier_path(dataset, **options, folder=path)
+    if written.is_file():
+        return written
+    older = [] if path else _older_places(dataset, data_dir)
+    fitting = (file for file in older if file.is_file() and _fits(load(file)[0], image_shape))
+    return next(fitting, None)
+
+
+def _older_places(dataset: str, data_dir: str | os.PathLike) -> list[pathlib.Path]:
+    """Where classifiers were written before they had their images' size in their names."""
+    data = pathlib.Path(data_dir).expanduser()
+    named = f"{dataset}_{data.stem}" if dataset in UNNAMED and data_dir else dataset
+    folders = [data.parent if data.is_file() else data] if data_dir else []
+    return [folder / f"classifier_{named}.npz" for folder in [*folders, user_cache("")]]
+
+
 def load_classifier(
-    dataset: str, *, data_dir: str | os.PathLike = "", path: str | os.PathLike = ""
+    dataset: str,
+    *,
+    image_shape: Sequence[int] = MNIST,
+    fingerprint: str = "",
+    data_dir: str | os.PathLike = "",
+    path: str | os.PathLike = "",
 ) -> tuple[PyTree, dict[str, object]]:
     """Reads the classifier that `python -m experiments.classifier` trained.
 
     Args:
       dataset: the dataset's name.
+      image_shape: height, width and channels of the images to compare.
+      fingerprint: of the dataset's training images.
       data_dir: where the data lies.
-      path: the npz file, where it is not in its usual place.
+      path: the npz file, or the folder of classifiers, where not in the user's cache.
 
     Returns:
       Parameters for `features.digit_features`, and their record.
@@ -180,12 +288,13 @@ def load_classifier(
     Raises:
       UserError: there is no such file, or it holds something else.
     """
-    file = pathlib.Path(path).expanduser() if path else classifier_path(dataset, data_dir)
-    if not file.is_file():
-        where = f" --data_dir={data_dir}" if data_dir else ""
+    options = {"image_shape": image_shape, "fingerprint": fingerprint, "data_dir": data_dir}
+    file = find_classifier(dataset, path=path, **options)
+    if file is None:
+        size = "x".join(map(str, image_shape))
         raise UserError(
-            f"{file}: no classifier of {dataset}; train it with"
-            f" python -m experiments.classifier --dataset={dataset}{where}"
+            f"{path or user_cache('classifiers')}: no classifier of {dataset} at {size}; train it"
+            f" with {_training_command(dataset, image_shape, data_dir)}, or {NO_LABELS_NEEDED}"
         )
     params, record = load(file)
     if not _is_classifier(params):
@@ -199,6 +308,18 @@ def load_classifier(
             f" the one that python -m experiments.classifier --dataset={dataset} trains"
         )
     return params, record
+
+
+def _training_command(dataset: str, image_shape: Sequence[int], data_dir) -> str:
+    height, width, channels = image_shape
+    size = f" --image_size={height}" if height == width else ""
+    where = f" --data_dir={data_dir}" if data_dir else ""
+    command = f"python -m experiments.classifier --dataset={dataset}{where}"
+    return command if tuple(image_shape) == MNIST else f"{command}{size} --channels={channels}"
+
+
+def _fits(params: PyTree, image_shape: Sequence[int]) -> bool:
+    return _is_classifier(params) and features.fits_classifier(params, image_shape)
 
 
 def _is_classifier(params: PyTree) -> bool:

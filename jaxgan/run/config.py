@@ -220,7 +220,9 @@ class DataConfig(RunConfig):
         "classifier", "What scores compare images by.", choices=reference.KINDS, changeable=True
     )
     eval_weights: str = cli.field(
-        "", "File of those features' weights, where not in its usual place.", changeable=True
+        "",
+        "File of those features' weights, or folder of classifiers, where not in its usual place.",
+        changeable=True,
     )
 
     def __post_init__(self):

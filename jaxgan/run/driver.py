@@ -192,6 +192,7 @@ def _scorer(config: RunConfig, experiment: Experiment, spec: Spec) -> scoring.Sc
         kind=config.eval_features,
         weights=config.eval_weights,
         num=config.eval_samples,
+        train=source,
     )
 
 

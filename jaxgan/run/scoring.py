@@ -5,6 +5,7 @@ checkpoint that a run goes on from are dropped. So the best step is a function o
 steps that are saved, and needs no record of its own to survive whatever kills the run.
 """
 
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 
 from jaxgan import data, images, parallel
+from jaxgan.data.registry import Source
 from jaxgan.metrics import evaluate, features, reference
 from jaxgan.run.experiment import Experiment, Score
 from jaxgan.types import Key, UserError
@@ -51,8 +53,9 @@ class ImageScorer:
         kind: str,
         weights: str,
         num: int,
+        train: Source | None = None,
     ):
-        """Opens weights and images, and checks that they fit; computes nothing yet.
+        """Opens weights and images, and checks that they fit; no features are extracted yet.
 
         Args:
           dataset: what the generator is trained on; its test split is the reference.
@@ -61,18 +64,25 @@ class ImageScorer:
           kind: one of `reference.KINDS`.
           weights: file of the features' weights, where not in its usual place.
           num: samples, and reference images at most.
+          train: the training images, where they are open already.
 
         Raises:
           UserError: there is no test split, or no weights, or they do not fit.
         """
-        self._feature_fn, record = reference.open_features(
-            kind, dataset=dataset, data_dir=data_dir, path=weights
-        )
         height, width, channels = image_shape
         side = height if height == width else 0
-        self._source = data.load(
-            dataset, data_dir=data_dir, split="test", image_size=side, channels=channels
+        load = functools.partial(
+            data.load, dataset, data_dir=data_dir, image_size=side, channels=channels
         )
+        self._source = load(split="test")
+        self._feature_fn, record = reference.open_features(
+            kind,
+            dataset=dataset,
+            train=train or load(split="train"),
+            data_dir=data_dir,
+            path=weights,
+        )
+        self._warnings = reference.feature_warnings(record)
         reference.check_fit(self._source, self._feature_fn)
         self._digest, self._num = str(record["sha256"]), num
         self._real: Mapping[str, np.ndarray] | None = None
@@ -81,13 +91,13 @@ class ImageScorer:
     def prepare(self) -> None:
         """Extracts the features of the reference, or finds those extracted before."""
         self._real = reference.extract(
-            reference.first(self._source, self._num),
+            reference.take(self._source, self._num),
             self._feature_fn,
             digest=self._digest,
             place=parallel.spread(),
         )
         num, dim = self._real["features"].shape
-        for text in evaluate.sample_warnings(min(num, self._num), dim):
+        for text in [*self._warnings, *evaluate.sample_warnings(min(num, self._num), dim)]:
             print(f"note: {text}", flush=True)
 
     def __call__(self, draw: Draw) -> dict[str, float]:

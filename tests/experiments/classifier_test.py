@@ -7,8 +7,9 @@ import pytest
 
 from experiments import classifier
 from jaxgan import data
-from jaxgan.metrics import features, weights
+from jaxgan.metrics import features, reference, weights
 from jaxgan.types import UserError
+from tests.helpers import runs
 
 
 def config(tmp_path, **changes):
@@ -34,6 +35,24 @@ def test_the_same_seed_trains_the_same_weights(tmp_path):
     assert classifier.run(config(tmp_path, epochs=1, seed=1))["sha256"] != first
 
 
+def test_a_folder_without_splits_is_trained_at_any_size_and_found_by_scores(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    np.savez(tmp_path / "set.npz", **runs.images(200))
+    settings = {"dataset": "arrays", "data_dir": str(tmp_path / "set.npz"), "out": ""}
+    size = {"image_size": 12, "channels": 3}
+    record = classifier.run(config(tmp_path, epochs=1, **settings, **size))
+    assert record["image_shape"] == [12, 12, 3] and record["test_images"] == 100
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["cache", "set.npz"]
+    train = data.load("arrays", data_dir=settings["data_dir"], **size)
+    options = {"dataset": "arrays", "data_dir": settings["data_dir"], "train": train}
+    feature_fn, found = reference.open_features("classifier", **options)
+    assert found["sha256"] == record["sha256"]
+    assert feature_fn(np.zeros((2, 12, 12, 3), np.float32))["probs"].shape == (2, 3)
+    assert "below 90%" in capsys.readouterr().out  # random images cannot be told apart
+
+
 def test_shift_moves_images_and_repeats_the_border():
     image = np.arange(16, dtype=np.uint8).reshape(1, 4, 4, 1)
     rng = np.random.default_rng(0)
@@ -53,6 +72,11 @@ def test_mistakes_are_one_line_before_any_training(tmp_path):
     np.savez(tmp_path / "images.npz", image=image, test_image=image)
     with pytest.raises(UserError, match="has no labels"):
         classifier.run(config(tmp_path, dataset="arrays", data_dir=str(tmp_path / "images.npz")))
+    with pytest.raises(UserError, match="too small; give --image_size=8"):
+        classifier.run(config(tmp_path, image_size=4))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written .*another place with --out"):
+        classifier.run(config(tmp_path, out=str(tmp_path / "file" / "net.npz")))
 
 
 def test_importing_it_defines_no_flag_and_starts_nothing():

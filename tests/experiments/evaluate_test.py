@@ -1,5 +1,6 @@
 """Scoring a run, and a file of samples, beside the floor."""
 
+import functools
 import json
 
 import jax
@@ -10,8 +11,9 @@ from PIL import Image
 
 from experiments import evaluate, mnist
 from jaxgan import data, parallel
+from jaxgan.data import subsets
 from jaxgan.metrics import evaluate as metrics
-from jaxgan.metrics import features, weights
+from jaxgan.metrics import features, reference, unlabelled, weights
 from jaxgan.run import rundir
 from jaxgan.types import UserError
 from tests.helpers import runs, toy
@@ -37,7 +39,7 @@ def test_a_run_is_scored_from_its_directory_alone(tmp_path, net, capsys):
     mnist.run(mnist.Config(workdir=str(workdir), batch_size=16, num_steps=1, save_every=1, **small))
     result = evaluate.run(_config(tmp_path, net, workdir=str(workdir)))
     assert result == json.loads((workdir / "evaluation.json").read_text())
-    assert result["step"] == 1 and result["num_fake"] == result["num_train"] == 60
+    assert result["step"] == 1 and result["num_fake"] == result["num_floor"] == 60
     assert result["reference"]["dataset"] == "digits"
     assert result["features"]["sha256"] == weights.sha256(net)
     # A generator of one step makes grey squares; real images are far nearer to real images.
@@ -51,7 +53,7 @@ def test_a_run_is_scored_from_its_directory_alone(tmp_path, net, capsys):
 
 
 def test_real_images_given_as_samples_score_as_the_floor_does(tmp_path, net):
-    train = data.load("digits")[np.arange(60)]["image"]
+    train = reference.take(data.load("digits"), 60)
     np.savez(tmp_path / "samples.npz", image=train)
     config = _config(
         tmp_path,
@@ -75,7 +77,7 @@ def test_real_images_given_as_samples_score_as_the_floor_does(tmp_path, net):
 
 @pytest.mark.parametrize("kind", ["folder", "arrays"])
 def test_files_are_compared_with_files(tmp_path, net, kind):
-    # Of a reference without a test split every second image is one half, the rest the floor's.
+    # Of a reference without a test split one random half is the reference, the other the floor's.
     real, made = data.load("digits")[np.arange(80)]["image"], tmp_path / "made"
     made.mkdir()
     for number, image in enumerate(real[:40]):
@@ -90,15 +92,75 @@ def test_files_are_compared_with_files(tmp_path, net, kind):
         np.savez(place, image=real)
     result = evaluate.run(_config(tmp_path, net, samples=str(made), reference=str(place)))
     assert result == json.loads((made / "evaluation.json").read_text())
-    assert [result[f"num_{name}"] for name in ("real", "train", "fake")] == [40, 40, 40]
-    assert result["reference"]["dataset"] == kind and "second" in result["reference"]["split"]
-    halves = {"real": real[::2], "train": real[1::2], "fake": real[:40]}
+    assert [result[f"num_{name}"] for name in ("real", "floor", "fake")] == [40, 40, 40]
+    assert result["reference"]["dataset"] == kind and "half" in result["reference"]["split"]
+    rest, test = subsets.hold_out(data.load(kind, data_dir=str(place)), share=0.5)
+    halves = {"real": reference.take(test, 60), "floor": reference.take(rest, 60)}
+    halves["fake"] = real[:40]
     feature_fn = features.digit_features(weights.load(net)[0])
     with pytest.warns(metrics.FewSamples):
         expected = metrics.evaluate(**halves, feature_fn=feature_fn, seed=0)
     for name in ("frechet_distance", "precision", "coverage"):
         assert result[name] == pytest.approx(expected[name], rel=1e-4)
         assert result["floor"][name] == pytest.approx(expected["floor"][name], rel=1e-4)
+
+
+def _digits_as_samples(tmp_path, net, **settings):
+    """Digits of the training split as samples, scored against a split of the digits."""
+    np.savez(tmp_path / "samples.npz", image=reference.take(data.load("digits"), 60))
+    options = {"samples": str(tmp_path / "samples.npz"), "reference": "digits"}
+    options["out"] = str(tmp_path / "result.json")
+    return evaluate.run(_config(tmp_path, net, **options, **settings))
+
+
+def test_the_reference_split_is_chosen_and_recorded_and_the_floor_is_of_the_other(
+    tmp_path, net, capsys
+):
+    result = _digits_as_samples(tmp_path, net, reference_split="train")
+    said = {"reference_split": "train", "split": "train", "floor_split": "test"}
+    assert said.items() <= json.loads((tmp_path / "result.json").read_text())["reference"].items()
+    assert result["frechet_distance"] < 0.01 < result["floor"]["frechet_distance"]
+    printed = capsys.readouterr().out
+    assert "60 samples against 60 of train" in printed
+    assert "floor: 60 of test against the same" in printed
+
+
+def test_a_reference_of_all_images_has_no_floor_and_says_so(tmp_path, net, capsys):
+    result = _digits_as_samples(tmp_path, net, reference_split="all", num=2000)
+    assert result["num_real"] == 1797 and result["reference"]["floor_split"] is None
+    assert "floor" not in result and "nearer_to_train" not in result
+    assert "no floor: the reference holds all real images" in capsys.readouterr().out
+
+
+def test_class_folders_are_scored_on_all_their_classes(tmp_path, net):
+    digits = data.load("digits", split="test")
+    for number, (image, label) in enumerate(
+        zip(digits.arrays["image"], digits.arrays["label"], strict=True)
+    ):
+        (tmp_path / "in" / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(tmp_path / "in" / str(label) / f"{number:03}.png")
+    options = {"samples": str(tmp_path / "in"), "reference": "digits", "num": 100}
+    result = evaluate.run(_config(tmp_path, net, **options))
+    floor = result["floor"]["frechet_distance"]
+    assert result["frechet_distance"] < 3 * floor  # the first hundred hold four classes of ten
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "random"])
+def test_images_without_labels_are_scored_and_the_features_named(
+    tmp_path, monkeypatch, capsys, kind
+):
+    short = functools.partial(unlabelled.train_autoencoder, num_steps=2)
+    monkeypatch.setattr(unlabelled, "train_autoencoder", short)
+    result = _digits_as_samples(tmp_path, "", features=kind)
+    assert result["features"]["name"] == kind and "score" not in result
+    assert kind in capsys.readouterr().out.splitlines()[-3]
+
+
+def test_a_weak_classifier_is_noted_in_table_and_file(tmp_path, net, capsys):
+    weights.save(tmp_path / "weak.npz", weights.load(net)[0], {"test_accuracy": 0.29})
+    result = _digits_as_samples(tmp_path, tmp_path / "weak.npz")
+    assert any("right on 29.0% of its test images" in text for text in result["warnings"])
+    assert "note: the classifier is right on 29.0%" in capsys.readouterr().out
 
 
 @pytest.mark.slow  # every metric twice; the parts that spread over devices have tests of their own

@@ -23,18 +23,18 @@ REAL, FAKE, TRAIN = random_images(0), random_images(1, low=120), random_images(2
 
 @pytest.fixture(scope="module")
 def result():
-    return evaluate.evaluate(REAL, FAKE, feature_fn, train=TRAIN, splits=2)
+    return evaluate.evaluate(REAL, FAKE, feature_fn, floor=TRAIN, splits=2)
 
 
 def test_reports_every_metric_with_what_it_needs_to_be_compared(result):
     assert set(result) == {
-        *("frechet_distance", "kernel_distance", "kernel_distance_std", "sliced_wasserstein"),
+        *("frechet_distance", "kernel_distance", "kernel_distance_error", "sliced_wasserstein"),
         *("precision", "recall", "density", "coverage", "score", "score_std", "real_score"),
         *("ms_ssim", "real_ms_ssim", "floor", "ratio", "nearer_to_train"),
-        *("train_distance", "test_distance", "num_real", "num_fake", "num_train"),
+        *("train_distance", "test_distance", "num_real", "num_fake", "num_floor"),
         *("feature_dim", "seed", "k", "warnings"),
     }
-    assert (result["num_real"], result["num_fake"], result["num_train"]) == (60, 60, 70)
+    assert (result["num_real"], result["num_fake"], result["num_floor"]) == (60, 60, 70)
     assert result["feature_dim"] == 6
     assert result["warnings"] == []
 
@@ -46,13 +46,31 @@ def test_samples_that_differ_score_above_the_floor(result):
 
 
 def test_is_repeatable_and_the_metric_is_that_of_the_features(result):
-    again = evaluate.evaluate(REAL, FAKE, feature_fn, train=TRAIN, splits=2, batch_size=13)
+    again = evaluate.evaluate(REAL, FAKE, feature_fn, floor=TRAIN, splits=2, batch_size=13)
     assert again.pop("floor") == pytest.approx(result["floor"], rel=1e-5, abs=1e-6)
     assert again.pop("warnings") == []
     expected = {name: result[name] for name in again}
     assert again == pytest.approx(expected, rel=1e-5, abs=1e-6)
     a, b = (features.extract(feature_fn, x)["features"] for x in (REAL, FAKE))
     assert result["frechet_distance"] == pytest.approx(frechet.frechet_distance(a, b))
+
+
+def test_scores_do_not_depend_on_the_order_of_files_sorted_by_class():
+    order = np.argsort(REAL[:, 0, 0, 0])
+    options = {"splits": 2, "floor": TRAIN}
+    apart = evaluate.evaluate(REAL[order], FAKE[order], feature_fn, **options)
+    assert apart["score"] == pytest.approx(evaluate.evaluate(REAL, FAKE, feature_fn)["score"], 0.1)
+    vectors = np.repeat(np.eye(4, dtype=np.float32), 50, 0)
+    few = {"features": vectors[::4] + 0.0}
+    mixed = evaluate.compare({"features": vectors}, few)
+    assert mixed["sliced_wasserstein"] < 0.1  # the first fifty are of one class
+
+
+def test_copies_are_looked_for_among_the_images_trained_on():
+    copies = {"real": TRAIN, "fake": TRAIN[:60], "floor": REAL}
+    assert evaluate.evaluate(**copies, feature_fn=feature_fn, trained_on="real")["ratio"] == 0
+    assert evaluate.evaluate(**copies, feature_fn=feature_fn)["ratio"] > 1
+    assert "ratio" not in evaluate.evaluate(**copies, feature_fn=feature_fn, trained_on="")
 
 
 def test_features_without_classes_and_small_images_leave_out_what_they_lack():

@@ -33,6 +33,17 @@ def test_images_that_do_not_fit_the_classifier_are_refused(params, shape):
         features.digit_features(params)(jnp.zeros(shape))
 
 
+@pytest.mark.parametrize("shape", [(8, 8, 1), (15, 30, 1), (64, 64, 3), (130, 20, 1)])
+def test_a_classifier_serves_images_of_the_size_it_was_trained_on(shape):
+    halvings = features.halvings_for(shape)
+    net = features.DigitClassifier(num_classes=3, width=2, features=4, halvings=halvings)
+    blank = jnp.zeros((1, *shape))
+    params = jax.jit(net.init)(jax.random.key(0), blank)["params"]
+    assert features.digit_features(params)(blank)["probs"].shape == (1, 3)
+    assert features.fits_classifier(params, shape)
+    assert not features.fits_classifier(params, (2 * shape[0], *shape[1:]))
+
+
 def test_extract_fills_the_last_batch_and_drops_what_it_filled(params):
     images, feature_fn = random_bytes(11), features.digit_features(params)
     shapes = []

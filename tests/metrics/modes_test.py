@@ -1,10 +1,8 @@
 import json
-import math
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
 from jaxgan.metrics import modes
 from jaxgan.types import UserError
@@ -69,21 +67,6 @@ def test_samples_of_a_diverged_generator_are_refused():
         modes.mixture_modes(np.full((3, 2), np.nan), RING, 0.01)
     with pytest.raises(UserError, match="do not match"):
         modes.mixture_modes(np.zeros((3, 5)), RING, 0.01)
-
-
-@pytest.mark.parametrize("num", [2, 3, 10, 31])
-def test_the_interval_is_students(num):
-    values = np.random.default_rng(num).normal(size=num)
-    mean, half = modes.interval(values)
-    low, high = stats.t.interval(0.95, num - 1, loc=values.mean(), scale=stats.sem(values))
-    np.testing.assert_allclose([mean - half, mean + half], [low, high], rtol=1e-3)
-
-
-def test_one_run_has_no_interval_and_none_no_mean():
-    mean, half = modes.interval([3.0])
-    assert mean == 3.0 and math.isnan(half)
-    with pytest.raises(UserError, match="at least one run"):
-        modes.interval([])
 
 
 @pytest.mark.parametrize(("num_modes", "num"), [(8, 2500), (25, 2500), (1000, 26_000)])

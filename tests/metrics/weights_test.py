@@ -1,5 +1,6 @@
+import functools
 import json
-import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -70,26 +71,66 @@ def test_the_classifier_of_another_dataset_is_refused_unless_the_images_have_no_
         assert weights.load_classifier(dataset, path=path)[1]["dataset"] == "mnist"
 
 
-def test_a_missing_classifier_says_how_to_train_it(tmp_path):
-    with pytest.raises(UserError, match=r"python -m experiments.classifier --dataset=mnist"):
+def test_a_missing_classifier_says_how_to_train_it_and_what_needs_none(tmp_path, cache):
+    with pytest.raises(UserError, match=r"experiments.classifier --dataset=mnist.*, or score with"):
         weights.load_classifier("mnist", data_dir=tmp_path)
+    command = "--dataset=folder --image_size=64 --channels=3"
+    with pytest.raises(UserError, match=f"{command}, or .*--features=autoencoder"):
+        weights.load_classifier("folder", image_shape=(64, 64, 3))
 
 
-def test_the_classifier_lies_beside_writable_data_and_else_in_the_cache(tmp_path, monkeypatch):
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "jaxgan"
+
+
+def test_classifiers_are_written_into_the_users_cache_and_not_beside_the_data(cache, monkeypatch):
+    name = "classifier_mnist_28x28x1.npz"
+    assert weights.classifier_path("mnist", image_shape=(28, 28, 1)) == cache / "classifiers" / name
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    found = weights.classifier_path("mnist", image_shape=(28, 28, 1))
+    assert found == pathlib.Path.home() / ".cache" / "jaxgan" / "classifiers" / name
+
+
+def test_names_of_folders_hold_size_and_content(tmp_path):
+    options = {"image_shape": (64, 64, 3), "folder": tmp_path}
+    for dataset in ("folder", "arrays"):
+        path = weights.classifier_path(dataset, fingerprint="0123456789abcdef", **options)
+        assert path == tmp_path / f"classifier_{dataset}_64x64x3_0123456789ab.npz"
+    named = weights.classifier_path("a/b", fingerprint="0123", **options)
+    assert named == tmp_path / "classifier_a_b_64x64x3.npz"
+
+
+def test_classifiers_are_found_where_they_used_to_be_written(tmp_path, cache):
+    small = {"image_shape": (4, 4, 1)}  # one position of two channels
+    params = {**PARAMS, "Conv_2": {"kernel": np.ones((2, 2, 1, 2))}}
     data_dir = tmp_path / "data"
-    data_dir.mkdir()
-    beside = data_dir / "classifier_mnist.npz"
-    cached = tmp_path / "cache" / "jaxgan" / "classifier_mnist.npz"
-    assert weights.classifier_path("mnist", data_dir) == beside
-    assert weights.classifier_path("mnist", "") == cached
+    beside, older = data_dir / "classifier_mnist.npz", cache / "classifier_mnist.npz"
+    weights.save(older, params, {})
+    find = functools.partial(weights.find_classifier, "mnist", data_dir=data_dir, **small)
+    assert find() == older
+    weights.save(beside, params, {})
+    assert find() == beside
+    written = weights.classifier_path("mnist", **small)
+    weights.save(written, params, {})
+    assert find() == written
+    # One for other images is not taken for it.
+    assert weights.find_classifier("mnist", data_dir=data_dir, image_shape=(32, 32, 1)) is None
     file = tmp_path / "mine.npz"
     file.touch()
-    assert weights.classifier_path("arrays", file) == tmp_path / "classifier_arrays_mine.npz"
-    monkeypatch.setattr(os, "access", lambda *args: False)
-    assert weights.classifier_path("mnist", data_dir) == cached
-    beside.touch()
-    assert weights.classifier_path("mnist", data_dir) == beside
+    weights.save(tmp_path / "classifier_arrays_mine.npz", params, {})
+    found = weights.find_classifier("arrays", data_dir=file, fingerprint="0123", **small)
+    assert found == tmp_path / "classifier_arrays_mine.npz"
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").touch()
+    for write in (weights.check_writable, lambda path: weights.save(path, PARAMS, {})):
+        with pytest.raises(UserError, match="cannot be written .* name another place with --out"):
+            write(tmp_path / "file" / "net.npz")
+    weights.check_writable(tmp_path / "new" / "net.npz")
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_missing_or_wrong_inception_weights_say_where_they_come_from(tmp_path):
