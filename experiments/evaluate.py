@@ -15,7 +15,9 @@ The features are those of the reference dataset's own classifier, which
 an autoencoder on the training images first (about a minute), or --features=random, an untrained
 network. --features=inception are those of the Inception-v3 that the FID is defined by.
 
-All devices take part. --checkpoint=best scores the checkpoint that scored best in training. Writes
+A run whose experiment has a measure of its own, as mixtures and StackedMNIST have, gets that. Of a
+run of several seeds each is scored, and the table has the mean and its 95 % interval. All devices
+take part. --checkpoint=best scores the checkpoint that scored best in training. Writes
 evaluation.json into the run directory, or beside the samples.
 """
 
@@ -26,16 +28,16 @@ import os
 import pathlib
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxgan import data, images, parallel, sample
-from jaxgan.metrics import evaluate
+from jaxgan.metrics import evaluate, intervals, modes
 from jaxgan.metrics import reference as references
-from jaxgan.run import cli, load
+from jaxgan.run import cli, experiment, load, scoring
 from jaxgan.types import UserError
 
 
@@ -46,6 +48,13 @@ class Config:
     workdir: str = cli.field("", "Directory of the run to score.")
     checkpoint: str = cli.field(
         "newest", "Checkpoint to score: newest, best (of a run with --eval_every), or a step."
+    )
+    module: str = cli.field("", "Module of the run's experiment, where it is not a bundled one.")
+    even_labels: bool = cli.field(
+        False, "Draws as many samples of each class, rather than as in the training data."
+    )
+    standing_batches: int = cli.field(
+        0, "Batches to estimate the generator's batch statistics anew over; 0 for none.", minimum=0
     )
     samples: str = cli.field("", "Samples to score instead: a folder of images or an .npz file.")
     reference: str = cli.field(
@@ -103,11 +112,39 @@ def run(config: Config) -> dict[str, Any]:
     out = _out_file(config)
     trained = None
     if config.workdir:
-        trained = load.load_generator(config.workdir, which=config.checkpoint)
-    settings = trained.config if trained else None
-    dataset, data_dir = _named(config, settings)
-    form = settings or config
-    size = {"image_size": form.image_size, "channels": form.channels}
+        trained = load.load(config.workdir, which=config.checkpoint, module=config.module)
+    if trained and trained.experiment.score:
+        result = _by_task(config, trained, trained.experiment.score)
+    else:
+        result = _by_images(config, trained)
+    result["seconds"] = round(time.perf_counter() - started, 1)
+    out.write_text(json.dumps(result, indent=2) + "\n")
+    print(modes.table_row(result) if "protocol" in result else table(result))
+    print(f"wrote {out}")
+    return result
+
+
+def _by_task(config: Config, trained: load.Trained, score: experiment.Score) -> dict[str, Any]:
+    """The run's own measure, of each seed."""
+    draws = _draws(config, trained)
+    each = [score.measure(draw(jax.random.key(config.seed), score.num)) for draw in draws]
+    return {
+        "step": trained.step,
+        "protocol": score.protocol,
+        "seeds": len(each),
+        **{name: [one[name] for one in each] for name in each[0]},
+        "floor": dict(score.floor),
+        "num_samples": score.num,
+    }
+
+
+def _by_images(config: Config, trained: load.Trained | None) -> dict[str, Any]:
+    """Every metric of samples, of each seed of a run, against a dataset's images."""
+    dataset, data_dir = _named(config, trained.config if trained else None)
+    size = {"image_size": config.image_size, "channels": config.channels}
+    if trained:
+        height, width, channels = _image_shape(trained)
+        size = {"image_size": height if height == width else 0, "channels": channels}
     reference = references.open_reference(
         functools.partial(data.load, dataset, data_dir=data_dir, **size),
         split=config.reference_split,
@@ -129,26 +166,25 @@ def run(config: Config) -> dict[str, Any]:
         for name, source in (("real", reference.real), ("floor", reference.floor))
         if source is not None
     }
-    sets["fake"] = _generated(config, trained) if trained else _from_files(config, size)
-    evaluate.check_sets(sets, least=references.MIN_IMAGES)
     options = {"batch_size": config.batch_size, "place": parallel.spread(), "progress": True}
     kept = {"digest": str(record["sha256"]), "cache": config.cache, **options}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", evaluate.FewSamples)  # the table says it in its own words
-        result = evaluate.evaluate(
-            **sets,
-            feature_fn=feature_fn,
-            trained_on=reference.trained_on,
-            known={
-                name: references.extract(sets[name], feature_fn, **kept)
-                for name in sets
-                if name != "fake"
-            },
-            seed=config.seed,
-            **options,
-        )
-    result["warnings"] = [*references.feature_warnings(record), *result["warnings"]]
-    result = {
+    known = {name: references.extract(images, feature_fn, **kept) for name, images in sets.items()}
+    compare = functools.partial(
+        evaluate.evaluate,
+        **sets,
+        feature_fn=feature_fn,
+        trained_on=reference.trained_on,
+        known=known,
+        seed=config.seed,
+        **options,
+    )
+    each = []
+    for fake in _generated(config, trained) if trained else [_from_files(config, size)]:
+        evaluate.check_sets({**sets, "fake": fake}, least=references.MIN_IMAGES)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", evaluate.FewSamples)  # the table has its own words
+            each.append(compare(fake=fake))
+    return {
         "step": trained.step if trained else None,
         "reference": {
             "dataset": dataset,
@@ -158,13 +194,24 @@ def run(config: Config) -> dict[str, Any]:
             "data": reference.real.fingerprint,
         },
         "features": record,
-        "seconds": round(time.perf_counter() - started, 1),
-        **result,
+        **_over_seeds(each),
+        "warnings": [*references.feature_warnings(record), *each[0]["warnings"]],
     }
-    out.write_text(json.dumps(result, indent=2) + "\n")
-    print(table(result))
-    print(f"wrote {out}")
-    return result
+
+
+def _over_seeds(each: list[dict[str, Any]]) -> dict[str, Any]:
+    """One result of those of several seeds: means, with intervals and all numbers beside them."""
+    if len(each) == 1:
+        return each[0]
+    names = [name for name in evaluate.BETTER if name in each[0]]
+    found = {name: [one[name] for one in each] for name in names}
+    means = {name: intervals.interval(values) for name, values in found.items()}
+    return {
+        **each[0],
+        **{name: mean for name, (mean, _) in means.items()},
+        "interval": {name: half for name, (_, half) in means.items()},
+        "seeds": found,
+    }
 
 
 def table(result: dict[str, Any]) -> str:
@@ -176,6 +223,8 @@ def table(result: dict[str, Any]) -> str:
             beside = f"{floor[name]:10.4f}" if floor else f"{'-':>10}"
             error = result.get(f"{name}_error")
             spread = f", standard error {error:.2g}" if error is not None else ""
+            if "interval" in result:  # over seeds
+                spread = f", +- {result['interval'][name]:.2g}"
             lines.append(f"{name:20} {result[name]:10.4f} {beside}  {better} is better{spread}")
     lines.append(f"{result['num_fake']} samples against {result['num_real']} of {parts['split']}")
     if floor:
@@ -232,15 +281,31 @@ def _named(config: Config, settings: Any) -> tuple[str, str]:
     return place, config.data_dir or (settings.data_dir if settings else "")
 
 
-def _generated(config: Config, trained: load.Trained) -> np.ndarray:
-    """Samples of a run's moving average."""
-    gen, variables, settings, _ = trained
-    z = sample.draw(jax.random.key(config.seed), config.num, settings.latent_dim)
-    label = np.arange(config.num) % gen.num_classes if gen.num_classes else None
-    made = sample.generate(
-        gen, variables, z, label, batch_size=config.batch_size, place=parallel.spread()
-    )
-    return images.to_uint8(made)  # as bytes: what a viewer of the samples would see
+def _image_shape(trained: load.Trained) -> tuple[int, ...]:
+    """Height, width and channels of what a run makes."""
+    key = jax.random.key(0)
+    return np.shape(trained.sample(key, 1)["image"])[1:]
+
+
+def _draws(config: Config, trained: load.Trained) -> list[scoring.Draw]:
+    """Draws samples of a run's moving average, one function for each seed."""
+    sampler = trained.experiment.sample
+    variables = trained.members()
+    if isinstance(sampler, sample.Sampler):
+        if config.even_labels and sampler.label_counts:
+            sampler = dataclasses.replace(sampler, label_counts=(1,) * len(sampler.label_counts))
+        if config.standing_batches:
+            key, num = jax.random.key(config.seed), config.standing_batches
+            variables = [sampler.standing(each, key, num_batches=num) for each in variables]
+    elif config.even_labels or config.standing_batches:
+        raise UserError("--even_labels and --standing_batches need a generator of latents")
+    return [functools.partial(sampler, each) for each in variables]
+
+
+def _generated(config: Config, trained: load.Trained) -> Iterator[np.ndarray]:
+    """Samples of each seed of a run; as bytes: what a viewer of the samples would see."""
+    for draw in _draws(config, trained):
+        yield images.to_uint8(draw(jax.random.key(config.seed), config.num)["image"])
 
 
 def _from_files(config: Config, size: Mapping[str, int]) -> np.ndarray:

@@ -46,6 +46,9 @@ class Config:
     label: str = cli.field(
         "", "Label or class name to sample, of conditional runs; empty for all in turn."
     )
+    standing_batches: int = cli.field(
+        0, "Batches to estimate the generator's batch statistics anew over; 0 for none.", minimum=0
+    )
     batch_size: int = cli.field(256, "Samples made at a time; fewer need less memory.", minimum=1)
 
     def __post_init__(self):
@@ -80,8 +83,10 @@ def _entries(config: Config, trained: load.Trained) -> dict[str, np.ndarray]:
     sampler, key = trained.experiment.sample, jax.random.key(config.seed)
     if isinstance(sampler, sample.Sampler):
         entries = _chosen(config, trained.spec, sampler, members[config.member], key)
-    elif config.truncation or config.interpolate or config.label:
-        raise UserError("--truncation, --interpolate and --label need a generator of latents")
+    elif config.truncation or config.interpolate or config.label or config.standing_batches:
+        raise UserError(
+            "--truncation, --interpolate, --label, --standing_batches: not a generator of latents"
+        )
     else:
         entries = trained.sample(key, config.num, member=config.member)
     found = {name: np.asarray(value) for name, value in entries.items()}
@@ -94,6 +99,9 @@ def _chosen(
 ) -> dict[str, np.ndarray]:
     """Samples of the latents and labels that the flags choose."""
     sampler = dataclasses.replace(sampler, batch_size=config.batch_size)
+    if config.standing_batches:
+        key, own_key = jax.random.split(key)
+        variables = sampler.standing(variables, own_key, num_batches=config.standing_batches)
     columns = math.ceil(math.sqrt(config.num))
     rows, num = math.ceil(config.num / columns), config.num
     if config.interpolate:

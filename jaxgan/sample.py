@@ -1,15 +1,18 @@
 """Sampling: entries from a generator's variables."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jaxgan import latents, parallel
+from jaxgan import ema, latents, parallel
+from jaxgan.steps import adaptors
 from jaxgan.types import Array, Key, Prior, PyTree, UserError
 
 
@@ -163,6 +166,35 @@ class Sampler:
         ends = self.draw(key, 2 * rows, truncation=truncation)
         way = latents.slerp if self.prior is latents.normal else latents.lerp
         return way(ends[:rows], ends[rows:], columns).reshape(rows * columns, self.dim)
+
+    def standing(self, variables: PyTree, key: Key, *, num_batches: int) -> PyTree:
+        """Estimates the generator's batch statistics anew, for these very variables.
+
+        A moving average of a generator holds averages of statistics that belonged to other weights.
+        See `ema.standing_statistics`.
+
+        Args:
+          variables: of the generator, usually a state's `gen_ema`.
+          key: consumed.
+          num_batches: of `batch_size` latents each, with labels as in the training data.
+
+        Returns:
+          The variables with those statistics.
+        """
+        conditional = len(self.label_counts) > 0
+        module = self.gen
+        if getattr(module, "axis_name", None):  # statistics of all devices: here there is one
+            module = module.clone(axis_name=None)  # pyright: ignore[reportCallIssue]
+        gen = adaptors.from_latents(
+            module, self.dim, prior=self.prior, conditional=conditional, target=self.entry
+        )
+        shape = (num_batches, self.batch_size)
+        batches = {self.entry: jnp.zeros(shape)}
+        if conditional:
+            label = self.labels(math.prod(shape))
+            batches["label"] = jnp.asarray(label).reshape(shape)
+        estimate = jax.jit(lambda *given: ema.standing_statistics(given[0], gen, *given[1:]))
+        return estimate(key, variables, batches)
 
     def labels(self, num: int, *, even: bool = False) -> np.ndarray | None:
         """Chooses labels, each at its turn, so that any first so many are as mixed as all.

@@ -11,8 +11,9 @@ LAYERS = [
     {"types"},
     {"collectives"},
     {"latents", "images", "ema", "penalties", "regularizers", "losses", "augment", "nets", "data"},
-    {"state", "metrics", "sample"},
+    {"state", "metrics"},
     {"steps", "parallel"},
+    {"sample"},
     {"run"},
     {"experiments"},
 ]

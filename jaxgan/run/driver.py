@@ -74,7 +74,7 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
         step = steps.map_batch(pipeline.prepare, step)
     keys, init = launch.keys(config), launch.init(config, init_one)
     processes.check_alike({**_common(config), "training data": spec.fingerprint})
-    scorer = processes.call_on_all(lambda: _scorer(config, experiment, spec))
+    scorer = processes.call_on_all(lambda: _scorer(config, experiment, spec, examples))
     shapes = jax.eval_shape(init, keys.init)
     shardings = parallel.state_sharding(shapes, mesh, shard_params=config.shard_params)
     if config.dry_run:
@@ -177,7 +177,9 @@ def _guarded(config: RunConfig, experiment: Experiment) -> tuple[Any, StepFn]:
     return lambda key: steps.init_guard(init(key)), wrap(step)
 
 
-def _scorer(config: RunConfig, experiment: Experiment, spec: Spec) -> scoring.Scorer | None:
+def _scorer(
+    config: RunConfig, experiment: Experiment, spec: Spec, source: Source | None
+) -> scoring.Scorer | None:
     """What measures the generator as it trains, where that is asked for."""
     if not config.eval_every or not processes.is_main():
         return None

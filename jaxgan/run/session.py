@@ -233,8 +233,10 @@ class Session:
         assert self.scorer is not None
         metric = scoring.best_metric(self.config, self.experiment)
         each = [self.scorer(draw) for draw in self._draws(state)]
-        stacked = {name: np.array([one[name] for one in each]) for name in each[0]}
-        numbers = summaries.summary(stacked if self.config.is_ensemble else each[0], self.seeds)
+        of_seeds = {name: np.array([one[name] for one in each]) for name in each[0]}
+        if not self.config.is_ensemble:
+            of_seeds = {name: value[0] for name, value in of_seeds.items()}
+        numbers = summaries.summary(of_seeds, self.seeds)
         values = {f"eval/{name}": value for name, value in numbers.items()}
         # The line comes before the checkpoint: a run killed between the two scores again.
         name = f"eval/{metric}"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxgan.metrics import modes
+from jaxgan.metrics import intervals
 from jaxgan.types import Array
 
 
@@ -39,7 +39,7 @@ def summary(metrics: Mapping[str, np.ndarray], seeds: Sequence[int]) -> dict[str
             values[name] = float(value)
             continue
         each = by_seed(value, seeds)
-        values[name], values[f"{name}/interval"] = modes.interval(list(each.values()))
+        values[name], values[f"{name}/interval"] = intervals.interval(list(each.values()))
         values |= {f"{name}/seed_{seed}": one for seed, one in each.items()}
     return values
 
