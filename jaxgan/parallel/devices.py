@@ -127,7 +127,7 @@ def _report_uncached(options: dict[str, bool | int | str]) -> None:
         warnings.simplefilter("ignore")
         program = product.lower(operand, operand).compile()
     try:
-        program.runtime_executable().serialize()
+        program.runtime_executable().serialize()  # pyright: ignore[reportOptionalMemberAccess]
     except MemoryError:
         warnings.filterwarnings("ignore", message="Error writing persistent compilation cache")
         if processes.is_main():
