@@ -198,8 +198,11 @@ def as_flags(config: Any, *, without: Collection[str] = ()) -> str:
     Returns:
       One `--name=value` a line.
     """
-    values = dataclasses.asdict(config).items()
-    return "".join(f"--{name}={value}\n" for name, value in values if name not in without)
+    annotations = typing.get_type_hints(type(config))
+    values = {k: v for k, v in dataclasses.asdict(config).items() if k not in without}
+    # A float given as a whole number is written as the flag will read it.
+    values = {k: float(v) if annotations[k] is float else v for k, v in values.items()}
+    return "".join(f"--{name}={value}\n" for name, value in values.items())
 
 
 def or_one_line(action: Callable[[], T]) -> T:

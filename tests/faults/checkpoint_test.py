@@ -97,7 +97,7 @@ def _empty(folder):
         (lambda f: (f / "gen_ema" / "_METADATA").unlink(), "unfinished: gen_ema/_METADATA is"),
         (
             lambda f: (f / "state" / "_METADATA").unlink(),
-            "unfinished: .* generator only",
+            "unfinished: .* only the generator",
         ),
         (
             lambda f: (f / "state" / "x.pkl").write_bytes(b"cos\n"),

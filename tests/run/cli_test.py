@@ -65,6 +65,7 @@ def test_the_type_of_a_flag_is_that_of_the_annotation():
     assert cli.define(Annotated, registry=values) == ["half_life", "rate"]
     values(["program", "--half_life=2500.5", "--rate=0.5"])
     assert (values.half_life, values.rate) == (2500.5, 0.5)
+    assert cli.as_flags(Annotated()) == "--half_life=10000.0\n--rate=1.0\n"
     other = dataclasses.make_dataclass("Other", [("many", list, cli.field(3, "Many."))])
     with pytest.raises(TypeError, match="Other.many is annotated .*; a flag is an int, float, "):
         cli.define(other, registry=values)
