@@ -11,13 +11,10 @@ import math
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxgan import sample, state
 from jaxgan.data import synthetic
 from jaxgan.data.spec import Spec
-from jaxgan.losses import ADVERSARIAL
 from jaxgan.metrics import modes
 from jaxgan.nets import mlp
 from jaxgan.run import adversarial, cli, driver
@@ -25,8 +22,6 @@ from jaxgan.run.adversarial import AdversarialConfig
 from jaxgan.run.config import Keys
 from jaxgan.run.experiment import Experiment, Score
 from jaxgan.state import GANState, StepFn
-from jaxgan.steps.adaptors import from_latents, judged
-from jaxgan.steps.game import Game
 from jaxgan.types import Batch, Key, Metrics
 
 NUM_SAMPLES = 2500  # of the protocol
@@ -72,38 +67,25 @@ def build(config: Config, spec: Spec) -> Experiment:
     scale = float(np.abs(mixture.modes).max())  # the players see points within [-1, 1]
     gen = mlp.Generator(features=(config.features,) * 3)
     disc = mlp.Discriminator(features=(config.features,) * 3)
-    gen_tx, disc_tx = adversarial.optimizers(config)
-    game = Game(
-        gen=from_latents(gen, config.latent_dim, axis_name=config.axis_name),
-        disc=judged(disc, "image", axis_name=config.axis_name),
-        loss=ADVERSARIAL[config.loss],
-        axis_name=config.axis_name,
-    )
-
-    def init(key: Key) -> GANState:
-        gen_key, disc_key = jax.random.split(key)
-        z, x = jnp.zeros((1, config.latent_dim)), jnp.zeros((1, 2))
-        return adversarial.init_state(
-            config,
-            state.init_player(gen.init(gen_key, z, train=False), gen_tx),
-            state.init_player(disc.init(disc_key, x, train=False), disc_tx),
-        )
 
     def on_fresh_points(step: StepFn) -> StepFn:
-        def drawn(key: Key, now: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+        def drawn(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
             real_key, step_key = jax.random.split(key)
             real = synthetic.sample(real_key, mixture, config.batch_size) / scale
-            return step(step_key, now, {**batch, "image": real})
+            return step(step_key, state, {**batch, "image": real})
 
         return drawn
 
     num_modes = len(mixture.modes)
-    return Experiment(
-        init=init,
-        step=adversarial.train_step(config, game, gen_tx, disc_tx, wrap=on_fresh_points),
-        sample=sample.Sampler(
-            gen, config.latent_dim, transform=lambda x: scale * x, batch_size=NUM_SAMPLES
-        ),
+    return adversarial.latent_experiment(
+        config,
+        gen,
+        disc,
+        dim=config.latent_dim,
+        shape=(2,),
+        wrap=on_fresh_points,
+        transform=lambda x: scale * x,
+        batch_size=NUM_SAMPLES,
         show=functools.partial(scatter, mixture=mixture),
         score=Score(
             protocol=config.mixture,

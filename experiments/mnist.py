@@ -9,20 +9,15 @@ for, stand in the README's table.
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
 
-from jaxgan import sample, state
 from jaxgan.data.spec import Spec
-from jaxgan.losses import ADVERSARIAL
 from jaxgan.nets import dcgan
 from jaxgan.run import adversarial, cli, driver
 from jaxgan.run.adversarial import ImageConfig
 from jaxgan.run.experiment import Experiment
 from jaxgan.state import GANState
-from jaxgan.steps.adaptors import from_latents, judged
-from jaxgan.steps.game import Game
-from jaxgan.types import Key, UserError
+from jaxgan.types import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,37 +75,14 @@ def build(config: Config, spec: Spec) -> Experiment:
     disc = dcgan.Discriminator(
         features=cli.integers(config, "disc_features"), norm=config.disc_norm, **shared
     )
-    gen_tx, disc_tx = adversarial.optimizers(config)
-    game = Game(
-        gen=from_latents(
-            gen, config.latent_dim, conditional=config.conditional, axis_name=config.axis_name
-        ),
-        disc=judged(
-            disc, *(("image", "label") if config.conditional else ("image",)),
-            axis_name=config.axis_name,
-        ),
-        loss=ADVERSARIAL[config.loss],
-        axis_name=config.axis_name,
-    )  # fmt: skip
-
-    def init(key: Key) -> GANState:
-        gen_key, disc_key = jax.random.split(key)
-        z = jnp.zeros((1, config.latent_dim))
-        x = jnp.zeros((1, config.image_size, config.image_size, config.channels))
-        label = jnp.zeros((1,), jnp.int32) if config.conditional else None
-        return adversarial.init_state(
-            config,
-            state.init_player(gen.init(gen_key, z, label, train=False), gen_tx),
-            state.init_player(disc.init(disc_key, x, label, train=False), disc_tx),
-        )
-
     counts = spec.label_counts or (1,) * spec.num_classes
-    return Experiment(
-        init=init,
-        step=adversarial.train_step(config, game, gen_tx, disc_tx),
-        sample=sample.Sampler(
-            gen, config.latent_dim, label_counts=counts if config.conditional else ()
-        ),
+    return adversarial.latent_experiment(
+        config,
+        gen,
+        disc,
+        dim=config.latent_dim,
+        shape=(config.image_size, config.image_size, config.channels),
+        label_counts=counts if config.conditional else (),
     )
 
 

@@ -18,11 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan import data, images, latents, parallel, sample, state
+from jaxgan import data, images, latents, parallel
 from jaxgan.data import stacked
 from jaxgan.data.registry import Source
 from jaxgan.data.spec import Spec
-from jaxgan.losses import ADVERSARIAL
 from jaxgan.metrics import features, modes, weights
 from jaxgan.nets import dcgan
 from jaxgan.run import adversarial, cli, driver
@@ -30,8 +29,6 @@ from jaxgan.run.adversarial import AdversarialConfig
 from jaxgan.run.config import DataConfig
 from jaxgan.run.experiment import Experiment, Score
 from jaxgan.state import GANState, StepFn
-from jaxgan.steps.adaptors import from_latents, judged
-from jaxgan.steps.game import Game
 from jaxgan.types import Batch, Key, Metrics, Prior, UserError
 
 NUM_MODES = 1000
@@ -105,31 +102,15 @@ def build(config: Config, spec: Spec) -> Experiment:
     gen = dcgan.Generator(image_size=28, channels=3, features=widths, norm=config.gen_norm, **nets)
     thin = tuple(max(1, round(protocol.disc_share * width)) for width in reversed(widths))
     disc = dcgan.Discriminator(features=thin, norm="none", **nets)
-    gen_tx, disc_tx = adversarial.optimizers(config)
-    game = Game(
-        gen=from_latents(
-            gen, protocol.latent_dim, prior=protocol.prior, axis_name=config.axis_name
-        ),
-        disc=judged(disc, "image", axis_name=config.axis_name),
-        loss=ADVERSARIAL[config.loss],
-        axis_name=config.axis_name,
-    )
-
-    def init(key: Key) -> GANState:
-        gen_key, disc_key = jax.random.split(key)
-        z, x = jnp.zeros((1, protocol.latent_dim)), jnp.zeros((1, 28, 28, 3))
-        return adversarial.init_state(
-            config,
-            state.init_player(gen.init(gen_key, z, train=False), gen_tx),
-            state.init_player(disc.init(disc_key, x, train=False), disc_tx),
-        )
-
-    wrap = paired_anew if protocol.fresh else lambda step: step
     num = config.num_scored or protocol.num_samples
-    return Experiment(
-        init=init,
-        step=adversarial.train_step(config, game, gen_tx, disc_tx, wrap=wrap),
-        sample=sample.Sampler(gen, protocol.latent_dim, prior=protocol.prior),
+    return adversarial.latent_experiment(
+        config,
+        gen,
+        disc,
+        dim=protocol.latent_dim,
+        shape=(28, 28, 3),
+        prior=protocol.prior,
+        wrap=paired_anew if protocol.fresh else lambda step: step,
         score=Score(
             protocol=f"stacked_mnist_{config.protocol}",
             num=num,
@@ -143,11 +124,11 @@ def build(config: Config, spec: Spec) -> Experiment:
 def paired_anew(step: StepFn) -> StepFn:
     """Shuffles each channel of a batch by itself, so that no two batches hold the same stacks."""
 
-    def shuffled(key: Key, now: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+    def shuffled(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         step_key, *keys = jax.random.split(key, 4)
         x = batch["image"]
         channels = [jax.random.permutation(k, x[..., c]) for c, k in enumerate(keys)]
-        return step(step_key, now, {**batch, "image": jnp.stack(channels, axis=-1)})
+        return step(step_key, state, {**batch, "image": jnp.stack(channels, axis=-1)})
 
     return shuffled
 

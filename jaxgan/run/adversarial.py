@@ -1,22 +1,28 @@
 """Adversarial training from flags: the fields that every such experiment shares, and their step."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import optax
+from flax import linen as nn
 
-from jaxgan import ema, penalties, steps
+from jaxgan import ema, latents, penalties, steps
 from jaxgan import state as states
 from jaxgan.augment import ada, diffaug
 from jaxgan.data.spec import Spec
 from jaxgan.losses import ADVERSARIAL
 from jaxgan.run import cli
 from jaxgan.run.config import DataConfig, RunConfig
+from jaxgan.run.experiment import Experiment, Score, Show, grid
+from jaxgan.sample import Sampler
 from jaxgan.state import GANState, Player, StepFn
 from jaxgan.steps import schedules
+from jaxgan.steps.adaptors import from_latents, judged
 from jaxgan.steps.game import Game
-from jaxgan.types import Array, Augment, Penalty, UserError
+from jaxgan.types import Array, Augment, Key, Penalty, Prior, UserError
 
 DIFFAUGMENT = "color,translation,cutout"
 
@@ -140,6 +146,68 @@ def optimizers(
         return optax.adam(rate, b1=config.beta1, b2=config.beta2)
 
     return adam(config.gen_lr), adam(config.disc_lr)
+
+
+def latent_experiment(
+    config: AdversarialConfig,
+    gen: nn.Module,
+    disc: nn.Module,
+    *,
+    dim: int,
+    shape: Sequence[int],
+    prior: Prior = latents.normal,
+    label_counts: Sequence[int] = (),
+    wrap: Callable[[StepFn], StepFn] = lambda step: step,
+    show: Show = grid,
+    score: Score | None = None,
+    **sampling: Any,
+) -> Experiment:
+    """Makes the experiment of a generator of latents and a discriminator of what it makes.
+
+    Args:
+      config: the flags of its training.
+      gen: `gen(z, label, *, train)`.
+      disc: `disc(x, label, *, train)`.
+      dim: size of one latent.
+      shape: of one example, the entry "image".
+      prior: `(key, num, dim) -> [num, dim]`, the distribution of latents.
+      label_counts: examples of each label, where both players are conditioned on "label"; empty
+        where not.
+      wrap: see `train_step`.
+      show: entries -> picture.
+      score: the task's own measure, if it has one.
+      **sampling: further fields of `sample.Sampler`.
+
+    Returns:
+      The experiment.
+    """
+    gen_tx, disc_tx = optimizers(config)
+    conditional, axis = len(label_counts) > 0, config.axis_name
+    entries = ("image", "label") if conditional else ("image",)
+    game = Game(
+        gen=from_latents(gen, dim, prior=prior, conditional=conditional, axis_name=axis),
+        disc=judged(disc, *entries, axis_name=axis),
+        loss=ADVERSARIAL[config.loss],
+        axis_name=axis,
+    )
+
+    def init(key: Key) -> GANState:
+        gen_key, disc_key = jax.random.split(key)
+        label = jnp.zeros((1,), jnp.int32) if conditional else None
+        z, x = jnp.zeros((1, dim)), jnp.zeros((1, *shape))
+        return init_state(
+            config,
+            states.init_player(gen.init(gen_key, z, label, train=False), gen_tx),
+            states.init_player(disc.init(disc_key, x, label, train=False), disc_tx),
+        )
+
+    return Experiment(
+        init=init,
+        step=train_step(config, game, gen_tx, disc_tx, wrap=wrap),
+        sample=Sampler(gen, dim, prior=prior, label_counts=tuple(label_counts), **sampling),
+        show=show,
+        score=score,
+    )
 
 
 def init_state(config: AdversarialConfig, gen: Player, disc: Player) -> GANState:

@@ -8,9 +8,9 @@ import numpy as np
 from jaxgan import images
 from jaxgan.data.spec import Spec
 from jaxgan.state import GANState, StepFn
-from jaxgan.types import Batch, Key, PyTree
+from jaxgan.types import Key, PyTree
 
-Sample = Callable[[PyTree, Key, int], Batch]  # gen_ema, key, num -> entries [num, ...]
+Sample = Callable[[PyTree, Key, int], Mapping[str, Any]]  # gen_ema, key, num -> entries [num, ...]
 Show = Callable[[Mapping[str, np.ndarray]], np.ndarray]  # entries -> picture [H, W, C] uint8
 
 

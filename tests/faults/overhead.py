@@ -21,7 +21,8 @@ import numpy as np
 import optax
 
 from experiments import mnist
-from jaxgan import parallel, state, steps
+from jaxgan import parallel
+from jaxgan.data.spec import Spec
 from jaxgan.run import checkpoint, manifest
 from jaxgan.steps import combine, game
 
@@ -34,7 +35,7 @@ def config():
     types = {field.name: type(field.default) for field in dataclasses.fields(mnist.Config)}
     lines = [line for line in FLAGS.read_text().splitlines() if line.startswith("--")]
     pairs = [line.removeprefix("--").split("=") for line in lines]
-    return mnist.Config(**{name: types[name](value) for name, value in pairs})
+    return mnist.Config(channels=1, **{name: types[name](value) for name, value in pairs})
 
 
 @contextlib.contextmanager
@@ -50,21 +51,11 @@ def unguarded():
 
 def trained(settings, *, guarded):
     """(compiled step, state after its first call): what a run does, with guards or without."""
-    gen, disc = mnist.players(settings, num_classes=0)
-    txs = (optax.adam(settings.gen_lr), optax.adam(settings.disc_lr))
-
-    def init():
-        z, x = jnp.zeros((1, settings.latent_dim)), jnp.zeros((1, 28, 28, 1))
-        gen_key, disc_key = jax.random.split(jax.random.key(0))
-        return state.init_state(
-            state.init_player(gen.init(gen_key, z, train=False), txs[0]),
-            state.init_player(disc.init(disc_key, x, train=False), txs[1]),
-        )
-
-    update = mnist._update(settings, gen, disc, *txs, None)
-    step = jax.jit(steps.train_step(update, steps.ema_step(0.99)), donate_argnums=1)
+    experiment = mnist.build(settings, Spec("", shapes={"image": (28, 28, 1)}))
+    step = jax.jit(experiment.step, donate_argnums=1)
+    fresh = jax.jit(experiment.init)(jax.random.key(0))
     with contextlib.nullcontext() if guarded else unguarded():
-        now, _ = step(jax.random.key(1), jax.jit(init)(), batch(settings))
+        now, _ = step(jax.random.key(1), fresh, batch(settings))
     return step, now
 
 
