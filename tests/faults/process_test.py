@@ -170,7 +170,7 @@ def test_other_errors_of_the_runtime_are_shown_as_they_are(tmp_path):
 HOLDER = """
 import sys, time
 from jaxgan.run import rundir
-rundir._take(__import__("pathlib").Path(sys.argv[1]))
+rundir._lock(__import__("pathlib").Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """
@@ -181,9 +181,9 @@ def test_the_lock_of_a_process_that_was_killed_is_taken_over(tmp_path):
     with subprocess.Popen(argv, cwd=command.ROOT, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(UserError, match=f"in use by process {holder.pid} on "):
-            rundir._take(tmp_path)
+            rundir._lock(tmp_path)
         holder.kill()
-    rundir._release(rundir._take(tmp_path))
+    rundir._release(rundir._lock(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -207,9 +207,9 @@ def test_where_the_system_has_no_locks_the_file_says_who_holds_it(
     (tmp_path / ".lock").write_text(holder + "\n")
     if held:
         with pytest.raises(UserError, match=f"in use by {holder}; wait"):
-            rundir._take(tmp_path)
+            rundir._lock(tmp_path)
     else:
-        rundir._release(rundir._take(tmp_path))
+        rundir._release(rundir._lock(tmp_path))
 
 
 def test_a_lock_that_is_a_link_is_not_written_through(tmp_path):
@@ -217,7 +217,7 @@ def test_a_lock_that_is_a_link_is_not_written_through(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").symlink_to(tmp_path / "precious")
     with pytest.raises(UserError, match="cannot be written"):
-        rundir._take(tmp_path / "run")
+        rundir._lock(tmp_path / "run")
     assert (tmp_path / "precious").read_text() == "mine"
 
 
@@ -232,7 +232,7 @@ def test_the_newest_step_is_that_of_the_highest_number_whatever_the_clock_said(t
 def test_a_reader_that_hangs_ends_the_process_with_what_every_thread_does(tmp_path):
     program = (
         "import time\n"
-        "from jaxgan import watchdog\n"
+        "from jaxgan.run import watchdog\n"
         "def stuck():\n"
         "    yield 1\n"
         "    time.sleep(60)\n"
