@@ -55,10 +55,13 @@ def test_the_stated_error_is_the_spread_over_independent_draws(
         )
         values.append(value)
         errors.append(error)
-    # 200 draws of a skewed value know their spread to a tenth or so; the square is unbiased.
-    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(values, ddof=1), rel=0.2)
-    if not shift:  # unbiased: the distance of a distribution from itself is 0
-        assert abs(np.mean(values)) < 4 * np.std(values) / 200**0.5
+    spread = np.std(values, ddof=1)
+    if shift:  # 200 draws know their spread to a tenth or so
+        assert np.mean(errors) == pytest.approx(spread, rel=0.15)
+    else:  # never too small; larger by a quarter at most, see `kernel.variance`
+        assert 0.95 * spread < np.mean(errors) < 1.35 * spread
+        assert abs(np.mean(values)) < 4 * spread / 200**0.5  # of 0: the value is unbiased
+    assert min(errors) > 0.3 * spread
 
 
 def test_the_parts_of_the_variance_are_those_of_a_kernel_worked_out_in_full():

@@ -152,7 +152,7 @@ def test_scores_under_pmap_and_fused_steps_are_the_same(scored, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"eval_weights": "none.npz"}, "none.npz: no classifier of arrays; train it with"),
+        ({"eval_weights": "none.npz"}, "none.npz: no classifier of arrays at 8x8x1; train"),
         ({"eval_features": "inception", "eval_weights": ""}, "needs --eval_weights=FILE"),
         ({"eval_features": "inception", "eval_weights": "no.pth"}, "no Inception weights there"),
         ({"data_dir": str(runs.data_file())}, "no array named"),
