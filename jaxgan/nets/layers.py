@@ -213,10 +213,11 @@ def _normalise_jvp(pool, epsilon, slope, primals, tangents):
     gradient is thereby the sums of g and g u, in one pass, and then g, 1 and u in another.
     """
     x, scale, bias = primals
+    x = _made_once(x)
     y, mean, var = _normalise(pool, epsilon, slope, x, scale, bias)
     row = (1,) * (x.ndim - 1) + (-1,)
     inverse = lax.rsqrt(var + epsilon)
-    gain, centred = inverse * scale.reshape(row), _widened(_made_once(x)) - mean
+    gain, centred = inverse * scale.reshape(row), _widened(x) - mean
 
     dx, scale_dot, bias_dot = tangents
     dx = _widened(dx)
@@ -224,15 +225,24 @@ def _normalise_jvp(pool, epsilon, slope, primals, tangents):
     half_var_dot = _beside(pool(_means(centred * dx)), x)
     shift = bias_dot.reshape(row) - gain * mean_dot
     slant = inverse * scale_dot.reshape(row) - gain * jnp.square(inverse) * half_var_dot
-    dy = _made_once(gain * dx + shift + centred * slant)
+    dy = _made_once(gain * dx + _to_each(shift, x) + centred * _to_each(slant, x))
     if slope is not None:
-        dy = jnp.where(centred * gain + bias.reshape(row) >= 0, dy, slope * dy)
+        dy *= jnp.where(centred * gain + bias.reshape(row) >= 0, 1.0, slope)
     return (y, mean, var), (dy, mean_dot, 2 * half_var_dot)
 
 
 def _means(x: Array) -> Array:
     """Averages over the pixels of each example: [B, ..., C] to [B, C]."""
     return x.mean(tuple(range(1, x.ndim - 1)))
+
+
+def _to_each(means: Array, x: Array) -> Array:
+    """Repeats [1, ..., C] for each example, so that the transpose sums over the pixels first.
+
+    The two factors, which cancel, keep XLA from making one sum of the two: it splits over cores.
+    """
+    pixels = x[0, ..., 0].size
+    return jnp.broadcast_to(means * pixels, (x.shape[0], *means.shape[1:])) / pixels
 
 
 def _beside(means: Array, x: Array) -> Array:

@@ -183,19 +183,123 @@ def test_no_derivative_is_a_convolution_dilated_on_both_sides():
     ]
 
 
-@pytest.mark.parametrize("channels", [1, 8])
-def test_several_kernels_at_once_equal_each_in_turn(channels):
+MAPS = {  # the operands of each, of (x, w, g)
+    "conv": (0, 1),
+    "input_grad": (2, 1),
+    "filter_grad": (0, 2),
+}
+
+
+@pytest.mark.parametrize(
+    ("which", "window"),
+    [("conv", "strided"), ("input_grad", "uneven"), ("filter_grad", "grouped")],
+)
+def test_forward_and_reverse_derivatives_and_finite_differences_agree(which, window):
+    window = WINDOWS[window]
+    arrays = _arrays(window, 1)
+    with jax.enable_x64(True):
+        ab = tuple(jnp.asarray(np.asarray(arrays[i]), jnp.float64) for i in MAPS[which])
+        keys = jax.random.split(jax.random.key(1))
+        v = tuple(jax.random.normal(k, a.shape, a.dtype) for k, a in zip(keys, ab, strict=True))
+
+        def value(ab):
+            return jnp.sin(getattr(conv, which)(window, *ab)).mean()
+
+        @jax.jit
+        def products(ab, v):
+            def dot(u):
+                return sum(jnp.vdot(*uv) for uv in zip(u, v, strict=True))
+
+            gradient, hessian_v = jax.jvp(jax.grad(value), (ab,), (v,))
+            _, linear = jax.linearize(value, ab)
+            step = [value(tuple(a + h * b for a, b in zip(ab, v, strict=True)))
+                    for h in (-1e-4, 0.0, 1e-4)]  # fmt: skip
+            first = dot(gradient), jax.jvp(value, (ab,), (v,))[1], linear(v)
+            second = (
+                dot(hessian_v),
+                dot(jax.grad(lambda ab: dot(jax.grad(value)(ab)))(ab)),
+                jax.jvp(lambda ab: jax.jvp(value, (ab,), (v,))[1], (ab,), (v,))[1],
+                dot(jax.grad(lambda ab: jax.jvp(value, (ab,), (v,))[1])(ab)),
+            )
+            return (
+                first,
+                second,
+                (step[2] - step[0]) / 2e-4,
+                (step[2] - 2 * step[1] + step[0]) / 1e-8,
+            )
+
+        first, second, slope, bend = products(ab, v)
+        np.testing.assert_allclose(first, np.full(3, slope), rtol=1e-5, atol=1e-8)
+        np.testing.assert_allclose(second, np.full(4, second[0]), rtol=1e-10)
+        np.testing.assert_allclose(second[0], bend, rtol=1e-4, atol=1e-5)
+
+
+def test_jacobians_and_hessians_are_laxs():
+    window = conv.Window((4, 3), (2, 2), (2, 1), ((1, 0), (0, 0)))
+    x, w, _ = _arrays(window, 1)
+
+    def derivatives(function):
+        bent = functools.partial(lambda x, w: jnp.sin(function(x, w)).sum(), x)
+        return jax.jit(
+            lambda w: (
+                jax.jacfwd(lambda w: function(x, w))(w),
+                jax.jacrev(lambda w: function(x, w))(w),
+                jax.hessian(bent)(w),
+            )
+        )(w)
+
+    ours = derivatives(functools.partial(conv.conv, window))
+    _close(ours, derivatives(functools.partial(_reference, window)))
+    _close(ours[0], ours[1])
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 1), (0, 0)])
+@pytest.mark.parametrize("which", list(MAPS))
+def test_many_at_once_equal_each_in_turn(which, axes):
+    window = WINDOWS["strided"]
+    arrays = _arrays(window, 1)
+    a, b = (arrays[i] for i in MAPS[which])
+    many = [
+        x if axis is None else jnp.stack([x, -2 * x], axis)
+        for x, axis in zip((a, b), axes, strict=True)
+    ]
+
+    def tangent_and_gradient(a, b):
+        def value(a, b):
+            return jnp.sin(getattr(conv, which)(window, a, b)).sum()
+
+        return jax.jvp(value, (a, b), (b.sum() * a, b)), jax.grad(value, (0, 1))(a, b)
+
+    def gradient_of_all(a, b):  # the operand that all share has the sum
+        each = jax.vmap(lambda a, b: getattr(conv, which)(window, a, b), axes)
+        return jax.grad(lambda a, b: jnp.sin(each(a, b)).sum(), (0, 1))(a, b)
+
+    @jax.jit
+    def both_ways(a, b):
+        turns = [
+            tangent_and_gradient(
+                *(x if n is None else jnp.take(x, i, n) for x, n in zip((a, b), axes, strict=True))
+            )
+            for i in range(2)
+        ]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *turns)
+        totals = [
+            g.sum(0) if n is None else jnp.moveaxis(g, 0, n)
+            for g, n in zip(stacked[1], axes, strict=True)
+        ]
+        together = jax.vmap(tangent_and_gradient, axes)(a, b), gradient_of_all(a, b)
+        return together, (stacked, tuple(totals))
+
+    _close(*both_ways(*many))
+
+
+def test_a_program_for_a_graphics_card_is_laxs_convolution():
     window = conv.Window((8, 8), (4, 4), (2, 2), ((1, 1), (1, 1)))
-    x, w, _ = _arrays(window, channels)
-    ws = jnp.stack([w, 2 * w, -w])
-
-    def loss(w, x):
-        return jnp.sin(conv.conv(window, x, w)).sum()
-
-    grads = jax.vmap(jax.grad(loss, (0, 1)), (0, None))(ws, x)
-    _close(
-        grads, jax.tree.map(lambda *g: jnp.stack(g), *(jax.grad(loss, (0, 1))(w, x) for w in ws))
-    )
+    x, w, _ = _arrays(window, 1)
+    traced = jax.jit(functools.partial(conv.conv, window)).trace(x, w)
+    lowered = {p: traced.lower(lowering_platforms=(p,)).as_text() for p in ("cpu", "cuda")}
+    assert "stablehlo.convolution" in lowered["cuda"]
+    assert "stablehlo.convolution" not in lowered["cpu"]  # one channel: a product of matrices
 
 
 def test_the_dtype_is_kept_through_both_derivatives():

@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxgan import types
-from jaxgan.nets import layers
+from jaxgan.nets import dcgan, layers
 
 KEY = jax.random.key(0)
 
@@ -114,6 +114,83 @@ def test_norms_are_flaxs_up_to_the_second_derivative(kind, slope):
         return jax.jit(lambda p, x: (apply(p, x), first(p, x), jax.grad(penalty, (0, 1))(p, x)))
 
     _close(derivatives(ours)(params, x), derivatives(theirs)(params, x), tolerance=3e-4)
+
+
+@pytest.mark.parametrize(("kind", "slope"), [("batch", 0.2), ("group", None), ("layer", 0.0)])
+def test_norms_have_flaxs_derivatives_forward_in_reverse_and_mixed(kind, slope):
+    x, v = jax.random.normal(KEY, (2, 3, 2, 2, 8))
+    norm = layers.Norm(kind, num_groups=4, slope=slope)
+    variables = norm.init(KEY, x, True)
+
+    def ours(x):
+        return jnp.sin(norm.apply(variables, x, True, mutable="batch_stats")[0]).sum()
+
+    def theirs(x):
+        y, _ = NORMS[kind].apply(variables, x, mutable="batch_stats")
+        return jnp.sin(y if slope is None else nn.leaky_relu(y, slope)).sum()
+
+    @jax.jit
+    def derivatives(x, v):
+        first, second = _ways_to_first_and_second(ours, x, v)
+        tangent, product = _ways_to_first_and_second(theirs, x, v)
+        along = jax.vmap(lambda x, v: jax.jvp(ours, (x,), (v,))[1])
+        first.append(along(x[None], v[None])[0])
+        return (first, second), ([tangent[0]] * 4, [product[0]] * 3)
+
+    _close(*derivatives(x, v), tolerance=3e-4)
+
+
+def _ways_to_first_and_second(value, x, v):
+    """The slope along v and the Hessian's product with v, in reverse, forward and mixed."""
+
+    def along(x):
+        return jax.jvp(value, (x,), (v,))[1]
+
+    def dot(tree):
+        return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, tree, v)))
+
+    first = [dot(jax.grad(value)(x)), along(x), jax.linearize(value, x)[1](v)]
+    second = [
+        jax.grad(lambda x: dot(jax.grad(value)(x)))(x),
+        jax.jvp(jax.grad(value), (x,), (v,))[1],
+        jax.grad(along)(x),
+    ]
+    return first, second
+
+
+def test_a_hessian_vector_product_of_a_dcgan_loss_is_the_gradient_of_a_product():
+    gen = dcgan.Generator(image_size=8, width=2)
+    disc = dcgan.Discriminator(width=2, norm="group")
+    z, image = jnp.ones((2, 3)) * jnp.array([[1.0], [-0.5]]), jnp.zeros((1, 8, 8, 1))
+    variables = jax.jit(lambda: (gen.init(KEY, z, train=False), disc.init(KEY, image, train=False)))
+    gen_variables, disc_variables = variables()
+    stats = gen_variables["batch_stats"]
+
+    def loss(params):
+        fake, _ = gen.apply(
+            {"params": params[0], "batch_stats": stats}, z, train=True, mutable="batch_stats"
+        )
+        return jax.nn.softplus(-disc.apply({"params": params[1]}, fake, train=True)).mean()
+
+    params = jax.tree.map(lambda p: 5 * p, (gen_variables["params"], disc_variables["params"]))
+    v = jax.tree.map(jnp.cos, params)
+    first, second = jax.jit(functools.partial(_ways_to_first_and_second, loss))(params, v)
+    _close(first, [first[0]] * 3, tolerance=1e-4)
+    _close(second, [second[0]] * 3, tolerance=1e-4)
+    assert max(jnp.abs(p).max() for p in jax.tree.leaves(second)) > 1e-3
+
+
+def test_statistics_have_the_derivative_of_a_mean_and_a_variance():
+    x, v = jax.random.normal(KEY, (2, 4, 3, 5))
+    norm = layers.Norm("batch", momentum=0.0)
+    variables = norm.init(KEY, x, True)
+
+    def stats(x):
+        return norm.apply(variables, x, True, mutable="batch_stats")[1]["batch_stats"]
+
+    _, ours = jax.jvp(stats, (x,), (v,))
+    _, theirs = jax.jvp(lambda x: {"mean": x.mean((0, 1)), "var": x.var((0, 1))}, (x,), (v,))
+    _close(ours, theirs)
 
 
 def test_without_train_the_running_statistics_are_used_and_kept():

@@ -8,7 +8,8 @@ import optax
 import pytest
 
 from jaxgan import penalties, steps, types
-from jaxgan.nets import layers, normalization
+from jaxgan.nets import dcgan, layers, normalization
+from jaxgan.steps import packing
 from tests.helpers import tiny
 
 KEY = jax.random.key(2)
@@ -238,3 +239,28 @@ def test_a_batch_that_does_not_fall_into_groups_is_refused():
         normalization.minibatch_std(jnp.ones((10, 3)))
     with pytest.raises(types.UserError, match="num_features 2 does not divide 3 channels"):
         normalization.minibatch_std(jnp.ones((4, 3)), num_features=2)
+
+
+@pytest.mark.parametrize("wrap", ["spectral", "weight", "packed"])
+def test_wrapped_layers_have_equal_derivatives_forward_and_in_reverse(wrap):
+    layer = layers.Conv(4, 3, strides=2)
+    module, kwargs = {
+        "spectral": (normalization.SpectralNorm(layer), {"train": False}),
+        "weight": (normalization.WeightNorm(layer), {}),
+        "packed": (packing.Packed(dcgan.Discriminator(width=2, norm="layer"), 2), {"train": False}),
+    }[wrap]
+    x = jax.random.normal(KEY, (4, 8, 8, 1))
+    variables = jax.jit(lambda: module.init(KEY, x, **kwargs))()
+    rest = {name: value for name, value in variables.items() if name != "params"}
+    v = jax.tree.map(jnp.cos, variables["params"])
+
+    @jax.jit
+    def slopes(params):
+        def value(params):
+            return jnp.sin(module.apply({"params": params, **rest}, x, **kwargs)).sum()
+
+        products = jax.tree.map(jnp.vdot, jax.grad(value)(params), v)
+        return jax.jvp(value, (params,), (v,))[1], sum(jax.tree.leaves(products))
+
+    forward, reverse = slopes(variables["params"])
+    np.testing.assert_allclose(forward, reverse, rtol=1e-4, atol=1e-5)
