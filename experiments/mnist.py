@@ -7,8 +7,6 @@ trains on the handwritten digits bundled with scikit-learn. The results, and wha
 for, stand in the README's table.
 """
 
-import dataclasses
-
 import jax.numpy as jnp
 
 from jaxgan.data.spec import Spec
@@ -20,7 +18,7 @@ from jaxgan.state import GANState
 from jaxgan.types import UserError
 
 
-@dataclasses.dataclass(frozen=True)
+@cli.config(unroll_seeds=True)  # under vmap, convolutions of several networks are slow on CPU
 class Config(ImageConfig):
     """The flags of this experiment; the flagfiles in experiments/flags set those of a recipe."""
 
