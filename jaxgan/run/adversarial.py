@@ -1,7 +1,7 @@
 """Adversarial training from flags: the fields that every such experiment shares, and their step."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -81,6 +81,22 @@ class AdversarialConfig(RunConfig):
                 "--gamma_decay=geometric never reaches --gamma_final=0; use a share above 0"
             )
 
+    def check_change(self, before: Mapping[str, Any]) -> None:
+        """Refuses to let rates decay that were constant, or the other way round."""
+        super().check_change(before)
+        decayed = bool(before["decay_steps"]) or before["lr_final"] != 1
+        if decayed != self.rates_decay:
+            raise UserError(
+                f"--decay_steps={self.decay_steps} and --lr_final={self.lr_final}: the run began "
+                f"with {'decaying' if decayed else 'constant'} rates, for which its optimiser "
+                f"{'counts' if decayed else 'does not count'} steps; use another workdir"
+            )
+
+    @property
+    def rates_decay(self) -> bool:
+        """Whether the learning rates follow a schedule."""
+        return bool(self.decay_steps) or self.lr_final != 1
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageConfig(AdversarialConfig, DataConfig):
@@ -141,7 +157,7 @@ def optimizers(
     length = config.decay_steps or config.num_steps
 
     def adam(rate: float) -> optax.GradientTransformation:
-        if config.decay_steps or config.lr_final != 1:
+        if config.rates_decay:
             rate = optax.cosine_decay_schedule(rate, length, alpha=config.lr_final)  # pyright: ignore
         return optax.adam(rate, b1=config.beta1, b2=config.beta2)
 

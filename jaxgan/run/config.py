@@ -1,7 +1,8 @@
 """The flags that experiments share: those of every run, and those of runs on a dataset."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 
@@ -173,6 +174,9 @@ class RunConfig:
         """The config with what it leaves to the data taken from them."""
         del spec
         return self
+
+    def check_change(self, before: Mapping[str, Any]) -> None:
+        """Refuses changes of settings, which a run was made with `before`, that cannot be made."""
 
     def _check_ensemble(self) -> None:
         for name, plain in (("parallel", "jit"), ("shard_params", False)):

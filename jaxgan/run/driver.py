@@ -84,6 +84,14 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of the run")
 
+    def fresh() -> GANState:
+        return jax.jit(init, out_shardings=shardings)(keys.init)
+
+    def start_state() -> GANState:
+        return session.forked(config, fresh()) if config.fork_from else fresh()
+
+    if config.fork_from and not (pathlib.Path(config.workdir) / "config.json").exists():
+        start_state()  # what cannot be forked leaves no directory behind
     with (
         signals.Interrupts(parallel.Vote(mesh)) as interrupts,
         processes.call_on_all(lambda: _folder(config, spec)) as folder,
@@ -102,7 +110,8 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
             manager=manager,
             interrupts=interrupts,
             scorer=scorer,
-            fresh=lambda: jax.jit(init, out_shardings=shardings)(keys.init),
+            fresh=fresh,
+            start=start_state,
             keys=keys,
         )
         state = run.last_good()

@@ -173,6 +173,8 @@ class RunDir:
             fields = dataclasses.fields(self._config)
             fixed = {f.name: f.default for f in fields if not f.metadata["changeable"]}
             _check_same(stored, self._record, fixed, self.path)
+            check_change = getattr(self._config, "check_change", lambda before: None)
+            check_change({**{f.name: f.default for f in fields}, **stored["config"]})
             return stored
         if found := [name for name in OURS if (self.path / name).exists()]:
             raise UserError(

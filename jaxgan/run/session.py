@@ -54,6 +54,7 @@ class Session:
       interrupts: what signals ask for.
       scorer: measures the generator every `eval_every` steps; None where that is not asked for.
       fresh: makes the state at step 0.
+      start: makes the state that the run starts from: that one, or another run's checkpoint.
       keys: the run's; of several seeds, a row of keys for each.
     """
 
@@ -67,6 +68,7 @@ class Session:
     interrupts: signals.Interrupts
     scorer: scoring.Scorer | None
     fresh: Callable[[], GANState]
+    start: Callable[[], GANState]
     keys: Keys
 
     @property
@@ -78,26 +80,15 @@ class Session:
         """Restores the newest checkpoint.
 
         Returns:
-          It; where there never was one, the state of the run that this one is a fork of, or a fresh
-          one.
+          It; where there never was one, the state that the run starts from.
         """
         failed = self.manager.failure(wait=True)
         if failed:
             say(f"warning: {failed}")
         step = checkpoint.good_step(self.manager, strict=self.config.strict_restore)
-        state = self.fresh()
-        if step is not None:
-            return _restore(self.manager, state, step, self.mesh)
-        return self._forked(state) if self.config.fork_from else state
-
-    def _forked(self, state: GANState) -> GANState:
-        """The state of another run's checkpoint, which stays as it is."""
-        which = self.config.fork_checkpoint
-        if which != "newest" and not which.isdecimal():
-            raise UserError(f"--fork_checkpoint={which} is not newest, and not a step")
-        folder = pathlib.Path(self.config.fork_from).expanduser() / "checkpoints"
-        number = None if which == "newest" else int(which)
-        return checkpoint.restore_from(folder, state, step=number)
+        if step is None:
+            return self.start()
+        return _restore(self.manager, self.fresh(), step, self.mesh)
 
     def check_space(self, state: GANState) -> None:
         """Refuses to begin where the disk will be full before the first old checkpoint goes."""
@@ -379,6 +370,26 @@ def _restore(manager: Any, fresh: GANState, number: int, mesh: parallel.Mesh) ->
             raise
         extra = {name: value for name, value in state.extra.items() if name != steps.GUARD}
         return state.replace(extra={**extra, steps.GUARD: counts} if counts else extra)
+
+
+def forked(config: RunConfig, state: GANState) -> GANState:
+    """Restores another run's checkpoint, to start from; that run stays as it is.
+
+    Args:
+      config: names the run and the checkpoint.
+      state: a fresh state of the new run.
+
+    Returns:
+      The other run's state.
+
+    Raises:
+      UserError: there is no such checkpoint, or its arrays do not fit the new run's settings.
+    """
+    which = config.fork_checkpoint
+    if which != "newest" and not which.isdecimal():
+        raise UserError(f"--fork_checkpoint={which} is not newest, and not a step")
+    folder = pathlib.Path(config.fork_from).expanduser() / "checkpoints"
+    return checkpoint.restore_from(folder, state, step=None if which == "newest" else int(which))
 
 
 def members(variables: PyTree, config: RunConfig) -> list[PyTree]:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgan.run import checkpoint, experiment, hooks, rundir
+from jaxgan.run import checkpoint, experiment, hooks, load, rundir
 from jaxgan.types import UserError
 from tests.helpers import command, runs, tiny, toy
 
@@ -208,10 +208,10 @@ def test_divergence_ends_the_process_with_one_line_and_code_1(tmp_path):
 def test_a_directory_with_other_settings_is_refused_by_their_names(straight):
     workdir, _ = straight
     before = command.tree(workdir)
-    settings = {"num_steps": 9, "latent_dim": 5, "gen_lr": 1e-3}
+    settings = {"num_steps": 9, "latent_dim": 5, "beta1": 0.1}
     message = command.mistake(runs.MODULE, *runs.flags(workdir, **settings))
     assert "latent_dim is 4 there, 5 here" in message
-    assert "gen_lr is 0.0002 there, 0.001 here" in message
+    assert "beta1 is 0.5 there, 0.1 here" in message
     assert "num_steps" not in message and command.tree(workdir) == before
 
 
@@ -258,3 +258,79 @@ def test_a_run_can_be_made_again_from_its_flagfile(straight, tmp_path):
         "--dry_run=False", "--dry_run=True"
     )
     assert result.out.startswith(f"--workdir=\n{asked}")
+
+
+def test_rates_gamma_and_batch_size_may_change_when_a_run_is_resumed(tmp_path):
+    _run(tmp_path / "run", num_steps=2)
+    _run(tmp_path / "run", num_steps=3, gen_lr=1e-3, batch_size=32, gamma=0.5)
+    record = rundir.read_config(tmp_path / "run")
+    (change,) = record["changes"]
+    assert change["step"] == 2 and change["gen_lr"] == [2e-4, 1e-3]
+    assert change["batch_size"] == [16, 32] and record["config"]["gamma"] == 0.5
+    with pytest.raises(UserError, match="--decay_steps=9 .* began with constant rates"):
+        _run(tmp_path / "run", num_steps=4, decay_steps=9)
+
+
+def test_a_fork_starts_from_another_runs_checkpoint_which_stays_as_it_is(straight, tmp_path):
+    workdir, expected = straight
+    before = command.tree(workdir)
+    fork = {"fork_from": str(workdir), "loss": "hinge", "num_steps": 8}
+    first = _run(tmp_path / "fork", **fork, fork_checkpoint="6")
+    assert runs.steps_logged(tmp_path / "fork") == [7, 8]
+    again = _run(tmp_path / "again", **fork)
+    assert runs.steps_logged(tmp_path / "again") == [8] and command.tree(workdir) == before
+    assert not tiny.equal(first.gen.params, again.gen.params)
+    own = _run(tmp_path / "again", **{**fork, "num_steps": 9})  # resumes itself, not the source
+    assert int(own.step) == 9 and runs.steps_logged(tmp_path / "again") == [8, 9]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"fork_from": "no/run"}, "no good checkpoint in .*no/run/checkpoints"),
+        ({"fork_checkpoint": "5"}, "has no checkpoint 5"),
+        ({"fork_checkpoint": "best"}, "is not newest, and not a step"),
+        ({"latent_dim": 5}, "saved by another model: .*kernel"),
+    ],
+)
+def test_a_fork_that_cannot_be_leaves_no_directory(straight, tmp_path, settings, message):
+    settings = {"fork_from": str(straight[0]), "num_steps": 9, **settings}
+    with pytest.raises(UserError, match=message):
+        _run(tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_seeds_trained_together_are_those_trained_alone(straight, tmp_path):
+    due = {"num_steps": 4, "log_every": 2, "save_every": 2, "sample_every": 4}
+    _run(tmp_path / "alone", seed=1, **due)
+    for name, settings in {
+        "vmap": {},
+        "unrolled": {"unroll_seeds": True, "steps_per_call": 2},
+    }.items():
+        for num_steps in (2, 4):
+            _run(tmp_path / name, seeds=2, **settings, **{**due, "num_steps": num_steps})
+        ours, theirs = runs.arrays(tmp_path / name, 4), runs.arrays(tmp_path / "alone", 4)
+        for place, value in theirs.items():
+            together = ours[place][1] if value.ndim or ours[place].ndim else ours[place]
+            np.testing.assert_allclose(together, value, atol=1e-4, err_msg=place)
+    line = json.loads((tmp_path / "vmap" / "metrics.jsonl").read_text().splitlines()[-1])
+    alone = json.loads((tmp_path / "alone" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert line["gen/loss/seed_1"] == pytest.approx(alone["gen/loss"], abs=1e-3)
+    mean = np.mean([line["gen/loss/seed_0"], line["gen/loss/seed_1"]])
+    assert line["gen/loss"] == pytest.approx(mean) and line["gen/loss/interval"] > 0
+    trained = load.load(tmp_path / "vmap", module=runs.MODULE)
+    images = [trained.sample(jax.random.key(0), 3, member=n)["image"] for n in (0, 1)]
+    assert images[0].shape == (3, 8, 8, 1) and not np.allclose(*images)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"parallel": "pmap"}, "--seeds=2 needs --parallel=jit"),
+        ({"shard_params": True}, "--seeds=2 needs --shard_params=False"),
+        ({"on_nonfinite": "rollback"}, "would take back all of --seeds=2; use skip"),
+    ],
+)
+def test_what_several_seeds_cannot_do_is_refused(tmp_path, settings, message):
+    with pytest.raises(UserError, match=message):
+        _run(tmp_path / "run", seeds=2, **settings)
