@@ -296,7 +296,7 @@ def _draws(config: Config, trained: load.Trained) -> list[scoring.Draw]:
             sampler = dataclasses.replace(sampler, label_counts=(1,) * len(sampler.label_counts))
         if config.standing_batches:
             key, num = jax.random.key(config.seed), config.standing_batches
-            variables = [sampler.standing(each, key, num_batches=num) for each in variables]
+            variables = [sampler.standing(key, each, num_batches=num) for each in variables]
     elif config.even_labels or config.standing_batches:
         raise UserError("--even_labels and --standing_batches need a generator of latents")
     return [functools.partial(sampler, each) for each in variables]

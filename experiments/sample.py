@@ -101,7 +101,7 @@ def _chosen(
     sampler = dataclasses.replace(sampler, batch_size=config.batch_size)
     if config.standing_batches:
         key, own_key = jax.random.split(key)
-        variables = sampler.standing(variables, own_key, num_batches=config.standing_batches)
+        variables = sampler.standing(own_key, variables, num_batches=config.standing_batches)
     columns = math.ceil(math.sqrt(config.num))
     rows, num = math.ceil(config.num / columns), config.num
     if config.interpolate:

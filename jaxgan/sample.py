@@ -167,15 +167,15 @@ class Sampler:
         way = latents.slerp if self.prior is latents.normal else latents.lerp
         return way(ends[:rows], ends[rows:], columns).reshape(rows * columns, self.dim)
 
-    def standing(self, variables: PyTree, key: Key, *, num_batches: int) -> PyTree:
+    def standing(self, key: Key, variables: PyTree, *, num_batches: int) -> PyTree:
         """Estimates the generator's batch statistics anew, for these very variables.
 
         A moving average of a generator holds averages of statistics that belonged to other weights.
         See `ema.standing_statistics`.
 
         Args:
-          variables: of the generator, usually a state's `gen_ema`.
           key: consumed.
+          variables: of the generator, usually a state's `gen_ema`.
           num_batches: of `batch_size` latents each, with labels as in the training data.
 
         Returns:

@@ -41,7 +41,8 @@ def grid(entries: Mapping[str, np.ndarray]) -> np.ndarray:
     Returns:
       [h, w, C] uint8.
     """
-    return images.grid(images.to_uint8(entries["image"]))
+    image = np.asarray(entries["image"])
+    return images.grid(image if image.dtype == np.uint8 else images.to_uint8(image))
 
 
 class Experiment(NamedTuple):

@@ -338,7 +338,18 @@ def with_own_generator(state: GANState) -> GANState:
 
 @contextlib.contextmanager
 def out_of_memory_in_one_line(config: RunConfig, mesh: parallel.Mesh) -> Iterator[None]:
-    """Says which setting to change where memory does not suffice, in place of XLA's report."""
+    """Reports in one line which setting to change where memory does not suffice.
+
+    Args:
+      config: of the run.
+      mesh: the devices.
+
+    Yields:
+      Nothing.
+
+    Raises:
+      OutOfMemory: in place of XLA's report.
+    """
     try:
         yield
     except (jax.errors.JaxRuntimeError, MemoryError) as error:

@@ -168,7 +168,13 @@ def test_a_weak_classifier_is_noted_in_table_and_file(tmp_path, net, capsys):
 @pytest.mark.slow  # every metric twice; the parts that spread over devices have tests of their own
 def test_one_device_scores_what_eight_score(tmp_path, monkeypatch):
     options = {"data_dir": str(runs.split_file()), "weights": str(runs.classifier_file())}
-    options |= {"workdir": str(runs.conditional()), "num": 21, "cache": "", "batch_size": 10}
+    options |= {
+        "workdir": str(runs.conditional()),
+        "module": runs.MODULE,
+        "num": 21,
+        "cache": "",
+        "batch_size": 10,
+    }
     eight = evaluate.run(evaluate.Config(**options))
     mesh = parallel.make_mesh(jax.devices()[:1])
     monkeypatch.setattr(parallel, "make_mesh", lambda *_: mesh)
@@ -180,7 +186,12 @@ def test_one_device_scores_what_eight_score(tmp_path, monkeypatch):
 
 def test_a_checkpoint_is_scored_by_its_number(tmp_path):
     options = {"data_dir": str(runs.split_file()), "weights": str(runs.classifier_file())}
-    options |= {"workdir": str(runs.conditional()), "num": 20, "cache": str(tmp_path)}
+    options |= {
+        "workdir": str(runs.conditional()),
+        "module": runs.MODULE,
+        "num": 20,
+        "cache": str(tmp_path),
+    }
     assert evaluate.run(evaluate.Config(checkpoint="2", **options))["step"] == 2
     with pytest.raises(UserError, match="--checkpoint=best: no saved step has a score"):
         evaluate.run(evaluate.Config(checkpoint="best", **options))
@@ -192,7 +203,13 @@ def test_the_scores_of_training_are_those_of_this_command(tmp_path, monkeypatch)
     weights_file = str(runs.classifier_file())
     scores = {"eval_every": 2, "eval_samples": 20, "eval_weights": weights_file}
     toy.run(runs.config(tmp_path / "run", num_steps=2, **options, **scores))
-    options |= {"workdir": str(tmp_path / "run"), "weights": weights_file, "num": 20, "cache": ""}
+    options |= {
+        "module": runs.MODULE,
+        "workdir": str(tmp_path / "run"),
+        "weights": weights_file,
+        "num": 20,
+        "cache": "",
+    }
     result = evaluate.run(evaluate.Config(checkpoint="best", **options))
     line = rundir.read_metrics(tmp_path / "run")[-1]
     for name in metrics.BETTER:
@@ -209,7 +226,11 @@ def test_mistakes_are_one_line(tmp_path, net):
     with pytest.raises(UserError, match="holds no run"):
         evaluate.run(_config(tmp_path, net, workdir=str(tmp_path)))
     with pytest.raises(UserError, match="python -m experiments.classifier"):
-        held_out = {"workdir": str(runs.conditional()), "data_dir": str(runs.split_file())}
+        held_out = {
+            "workdir": str(runs.conditional()),
+            "module": runs.MODULE,
+            "data_dir": str(runs.split_file()),
+        }
         evaluate.run(_config(tmp_path, tmp_path / "none.npz", **held_out))
 
 

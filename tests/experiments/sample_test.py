@@ -163,10 +163,15 @@ def test_labels_of_a_run_without_them_are_refused(workdir, tmp_path):
 
 
 def test_the_command_needs_no_flag_of_the_training_run(workdir, tmp_path):
-    argv = [f"--workdir={workdir}", "--num=4", f"--out={tmp_path / 'grid.png'}"]
+    argv = [
+        f"--workdir={workdir}",
+        f"--module={runs.MODULE}",
+        "--num=4",
+        f"--out={tmp_path / 'grid.png'}",
+    ]
     result = command.run("experiments.sample", *argv)
     assert result.code == 0 and result.err == "", result
-    assert result.out == f"wrote 4 images of step 4 to {tmp_path / 'grid.png'}\n"
+    assert result.out == f"wrote 4 samples of step 4 to {tmp_path / 'grid.png'}\n"
     assert (tmp_path / "grid.png").stat().st_size > 100
     message = command.mistake("experiments.sample", *argv, "--label=9")
     assert message == "--label=9: the run has labels 0 to 2"

@@ -31,7 +31,7 @@ class DenseGen(nn.Module):
     def __call__(self, z, label=None, *, train):
         if self.num_classes:
             z = jnp.concatenate([z, jax.nn.one_hot(label, self.num_classes)], axis=-1)
-        z = nn.Dense(8)(z)
+        z = nn.Dense(8, use_bias=not self.batch_norm)(z)  # Adam would blow up its rounding noise
         if self.batch_norm:
             axis_name = None if self.is_initializing() else self.axis_name
             z = nn.BatchNorm(not train, momentum=0.9, axis_name=axis_name)(z)

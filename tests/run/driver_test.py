@@ -36,6 +36,7 @@ def test_a_run_directory_holds_what_the_design_says(straight):
             "step",
             "images_per_second",
             "seconds",
+            "epoch",
             "gen/loss",
             "disc/loss",
             "disc/real",
@@ -238,11 +239,11 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path):
     result = command.run(runs.MODULE, *argv, "--dry_run", cwd=command.ROOT)
     assert result.code == 0 and result.err == "", result
     assert "--batch_size=16\n" in result.out and "--gen_lr=0.0002\n" in result.out
-    assert "40 images of (8, 8, 1)" in result.out
-    # G: dense 4 * 128, norm 2 * 8, convolution 4 * 4 * 8 + 1. D: 4 * 4 * 4 + 4, dense 64 + 1.
-    assert "generator: 657 parameters\n" in result.out
-    assert "discriminator: 133 parameters\n" in result.out
-    assert "devices: 4 x cpu, 4 images on each, under jit\n" in result.out
+    assert "40 examples of image (8, 8, 1)" in result.out
+    # G: dense 4 * 8, norm 2 * 8, dense 8 * 64 + 64. D: dense 64 * 8 + 8, dense 8 + 1.
+    assert "generator: 624 parameters\n" in result.out
+    assert "discriminator: 529 parameters\n" in result.out
+    assert "devices: 4 x cpu, 4 examples on each, under jit\n" in result.out
     assert "memory: about " in result.out and "MiB" in result.out
     assert command.tree(tmp_path) == []
 

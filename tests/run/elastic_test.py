@@ -11,9 +11,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgan import data, parallel
-from jaxgan.run import driver, rundir
-from jaxgan.run.config import RunConfig
+from jaxgan import parallel
+from jaxgan.run import driver, experiment, rundir
+from jaxgan.run.config import DataConfig
 from jaxgan.types import UserError
 from tests.helpers import runs, tiny
 
@@ -21,7 +21,7 @@ make_mesh, state_sharding = parallel.make_mesh, parallel.state_sharding
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(RunConfig):
+class Config(DataConfig):
     """The flags that every experiment has."""
 
 
@@ -45,13 +45,9 @@ def _train(monkeypatch, workdir, *, devices, num_steps, **settings):
         }
     )
     step, init = tiny.dcgan_game(tx=optax.sgd(0.05, momentum=0.5), penalty="r1_r2")
-    return driver.train(
-        config,
-        source=data.load("arrays", data_dir=config.data_dir, image_size=8, channels=1),
-        init=lambda key: init(),
-        step=step,
-        samples=lambda state, key, num: np.zeros((num, 8, 8, 1), np.float32),
-    )
+    blank = {"image": np.zeros((4, 8, 8, 1), np.float32)}
+    made = experiment.Experiment(lambda key: init(), step, lambda variables, key, num: blank)
+    return driver.train(config, build=lambda config, spec: made)
 
 
 def _losses(workdir):

@@ -104,18 +104,18 @@ OPTIONS = {"image_shape": (8, 8, 1), "kind": "classifier", "num": 20}
 def test_a_reference_that_cannot_be_is_refused_at_once(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(UserError, match="python -m experiments.classifier --dataset=digits"):
-        scoring.Scorer(dataset="digits", data_dir=str(tmp_path), weights="", **OPTIONS)
+        scoring.ImageScorer(dataset="digits", data_dir=str(tmp_path), weights="", **OPTIONS)
     net = runs.classifier_file()
     with pytest.raises(UserError, match="no array named .*test"):
-        scoring.Scorer(
+        scoring.ImageScorer(
             dataset="arrays", data_dir=str(runs.data_file()), weights=str(net), **OPTIONS
         )
     options = {**OPTIONS, "image_shape": (12, 12, 1)}
     with pytest.raises(UserError, match=r"which sees \[B, 8, 8, 1\]"):
-        scoring.Scorer(dataset="digits", data_dir="", weights=str(net), **options)
+        scoring.ImageScorer(dataset="digits", data_dir="", weights=str(net), **options)
     few = {**runs.images(), "test_image": runs.images()["image"][:9]}
     np.savez(tmp_path / "few.npz", **few)
     with pytest.raises(UserError, match="9 reference images are too few; need 10 at least"):
-        scoring.Scorer(
+        scoring.ImageScorer(
             dataset="arrays", data_dir=str(tmp_path / "few.npz"), weights=str(net), **OPTIONS
         )

@@ -1,0 +1,86 @@
+"""Adversarial training from flags: update rules, penalties that fade, augmentations, labels."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxgan.run import rundir
+from jaxgan.types import UserError
+from tests.helpers import runs, tiny, toy
+
+
+@pytest.mark.parametrize("update", ["simultaneous", "alternating", "fresh"])
+def test_every_way_of_updating_trains(tmp_path, update):
+    settings = {"penalty": "none", "loss": "hinge", "decay_steps": 4}
+    state = toy.run(runs.config(tmp_path / "run", update=update, num_steps=2, **settings))
+    assert int(state.step) == 2
+    assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(state))
+
+
+def test_gamma_fades_over_the_decay(tmp_path):
+    # The penalty of each step is that of the same parameters under the constant gamma, times what
+    # the cosine has left: all of it, then three quarters; rates near 0 keep the parameters.
+    rates = {"gen_lr": 1e-12, "disc_lr": 1e-12, "penalty": "r1", "num_steps": 5, "log_every": 1}
+    for name, share in (("constant", 1.0), ("fading", 0.0)):
+        fade = {"gamma_final": share, "decay_steps": 3}
+        toy.run(runs.config(tmp_path / name, **rates, **fade))
+    constant, fading = (
+        np.array([x["disc/penalty"] for x in rundir.read_metrics(tmp_path / name)])
+        for name in ("constant", "fading")
+    )
+    np.testing.assert_allclose(fading / constant, [1, 0.75, 0.25, 0, 0], rtol=1e-5, atol=1e-7)
+
+
+def test_rates_and_gamma_decay_over_the_whole_run_unless_told_otherwise(tmp_path):
+    settings = {"lr_final": 0.0, "gamma_final": 0.0, "gamma_decay": "cosine", "log_every": 1}
+    state = toy.run(runs.config(tmp_path / "run", num_steps=2, **settings))
+    first, last = (x["disc/penalty"] for x in rundir.read_metrics(tmp_path / "run"))
+    assert 0 < last < first and int(state.gen.opt_state[1].count) == 2
+    with pytest.raises(UserError, match="--gamma_decay=geometric never reaches --gamma_final=0"):
+        runs.config(tmp_path / "run", gamma_final=0.0, gamma_decay="geometric")
+
+
+@pytest.mark.slow  # compiles three programs
+def test_a_run_with_ada_that_is_stopped_ends_as_one_that_is_not(tmp_path):
+    settings = {"augment": "ada", "loss": "hinge", "penalty": "none", "ada_ramp": 640}
+    ours, theirs = (
+        [toy.run(runs.config(tmp_path / name, num_steps=num, **settings)) for num in stops][-1]
+        for name, stops in (("straight", [6]), ("stopped", [3, 6]))
+    )
+    assert tiny.equal(ours, theirs)
+
+
+def test_adas_controller_trains_and_is_resumed(tmp_path):
+    settings = {"augment": "ada", "loss": "hinge", "penalty": "none", "ada_ramp": 640}
+    for num_steps in (3, 6):
+        state = toy.run(runs.config(tmp_path / "run", num_steps=num_steps, **settings))
+    assert int(state.extra["ada"]["count"]) == 2  # since p moved after the fourth step
+    assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(state))
+
+
+def test_diffaugment_trains(tmp_path):
+    state = toy.run(runs.config(tmp_path / "run", augment="diffaug", num_steps=1))
+    assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize("loss", ["relativistic", "relativistic_average", "wasserstein"])
+def test_ada_needs_logits_whose_sign_means_something(tmp_path, loss):
+    with pytest.raises(UserError, match="--augment=ada reads the sign of D's logits, which --loss"):
+        runs.config(tmp_path / "run", augment="ada", loss=loss)
+
+
+def test_conditions_need_labels(tmp_path):
+    np.savez(tmp_path / "plain.npz", image=runs.images()["image"])
+    with pytest.raises(UserError, match="--conditional needs labels"):
+        toy.run(
+            runs.config(tmp_path / "run", data_dir=str(tmp_path / "plain.npz"), conditional=True)
+        )
+
+
+def test_changed_data_stop_a_resume(tmp_path):
+    path = tmp_path / "images.npz"
+    np.savez(path, **runs.images())
+    toy.run(runs.config(tmp_path / "run", data_dir=str(path), num_steps=1))
+    np.savez(path, image=runs.images()["image"][::-1], label=runs.images()["label"])
+    with pytest.raises(UserError, match="training data have changed"):
+        toy.run(runs.config(tmp_path / "run", data_dir=str(path), num_steps=2))
