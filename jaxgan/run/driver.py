@@ -17,7 +17,7 @@ from jaxgan.data.registry import Source
 from jaxgan.data.spec import Spec
 from jaxgan.metrics import modes
 from jaxgan.parallel import processes
-from jaxgan.run import checkpoint, launch, rundir, scoring, session, signals
+from jaxgan.run import checkpoint, launch, resume, rundir, scoring, session, signals
 from jaxgan.run.config import DataConfig, RunConfig
 from jaxgan.run.experiment import Build, Experiment
 from jaxgan.run.session import Session, say
@@ -88,7 +88,7 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
         return jax.jit(init, out_shardings=shardings)(keys.init)
 
     def start_state() -> GANState:
-        return session.forked(config, fresh()) if config.fork_from else fresh()
+        return resume.forked(config, fresh()) if config.fork_from else fresh()
 
     if config.fork_from and not (pathlib.Path(config.workdir) / "config.json").exists():
         start_state()  # what cannot be forked leaves no directory behind
@@ -126,7 +126,7 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
             run.check_space(state)
             if scorer:
                 scorer.prepare()
-            with session.out_of_memory_in_one_line(config, mesh):
+            with launch.out_of_memory_in_one_line(config, mesh):
                 launched = launch.compiled(
                     step, config, mesh, shardings, per_seed=examples is not None
                 )

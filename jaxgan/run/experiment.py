@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxgan import images
 from jaxgan.data.spec import Spec
+from jaxgan.run.config import RunConfig
 from jaxgan.state import GANState, StepFn
 from jaxgan.types import Key, PyTree
 
@@ -62,6 +64,21 @@ class Experiment(NamedTuple):
     sample: Sample
     show: Show = grid
     score: Score | None = None
+
+
+def members(variables: PyTree, config: RunConfig) -> list[PyTree]:
+    """Tells the generators of a run's seeds apart.
+
+    Args:
+      variables: of a state's `gen_ema`.
+      config: of the run.
+
+    Returns:
+      The variables of each seed's generator; of a run of one seed just one.
+    """
+    if not config.is_ensemble:
+        return [variables]
+    return [jax.tree.map(lambda leaf, n=n: leaf[n], variables) for n in range(config.seeds)]
 
 
 Build = Callable[[Any, Spec], Experiment]  # an experiment's `build(config, spec)`

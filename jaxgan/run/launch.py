@@ -16,7 +16,13 @@ from jaxgan.parallel import processes
 from jaxgan.run import cli
 from jaxgan.run.config import Keys, RunConfig
 from jaxgan.state import GANState, StepFn
-from jaxgan.types import Key
+from jaxgan.types import Key, UserError
+
+
+class OutOfMemory(UserError):
+    """What was asked for does not fit the devices."""
+
+    exit_code = 1
 
 
 def initialize(config: RunConfig) -> None:
@@ -206,3 +212,30 @@ def count(tree: object) -> int:
       How many, over all leaves.
     """
     return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+@contextlib.contextmanager
+def out_of_memory_in_one_line(config: RunConfig, mesh: parallel.Mesh) -> Iterator[None]:
+    """Reports in one line which setting to change where memory does not suffice.
+
+    Args:
+      config: of the run.
+      mesh: the devices.
+
+    Yields:
+      Nothing.
+
+    Raises:
+      OutOfMemory: in place of XLA's report.
+    """
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        kind = jax.devices()[0].device_kind
+        raise OutOfMemory(
+            f"out of memory: --batch_size={config.batch_size} over {mesh.size} x {kind} does not "
+            "fit; use a smaller --batch_size in another workdir, --compute_dtype=bfloat16, or more "
+            "devices. What was saved is whole"
+        ) from error

@@ -13,8 +13,8 @@ import numpy as np
 
 from jaxgan.data import spec as specs
 from jaxgan.data.spec import Spec
-from jaxgan.run import checkpoint, rundir, scoring, session
-from jaxgan.run.experiment import Build, Experiment
+from jaxgan.run import checkpoint, rundir, scoring
+from jaxgan.run.experiment import Build, Experiment, members
 from jaxgan.types import Key, PyTree, UserError
 
 
@@ -56,7 +56,7 @@ class Trained(NamedTuple):
         Returns:
           The variables of each seed's generator, in order; of a run of one seed just one.
         """
-        return session.members(self.variables, self.config)
+        return members(self.variables, self.config)
 
     def sample(self, key: Key, num: int, *, member: int = 0) -> Mapping[str, np.ndarray]:
         """Draws samples of the generator.

@@ -2,8 +2,7 @@
 
 import contextlib
 import dataclasses
-import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ from jaxgan.run import (
     hooks,
     launch,
     loop,
+    resume,
     rundir,
     saver,
     scoring,
@@ -28,15 +28,9 @@ from jaxgan.run import (
     watchdog,
 )
 from jaxgan.run.config import Keys, RunConfig
-from jaxgan.run.experiment import Experiment
+from jaxgan.run.experiment import Experiment, members
 from jaxgan.state import GANState, StepFn
 from jaxgan.types import Key, PyTree, UserError
-
-
-class OutOfMemory(UserError):
-    """What was asked for does not fit the devices."""
-
-    exit_code = 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,7 +82,7 @@ class Session:
         step = checkpoint.good_step(self.manager, strict=self.config.strict_restore)
         if step is None:
             return self.start()
-        return _restore(self.manager, self.fresh(), step, self.mesh)
+        return resume.restore(self.manager, self.fresh(), step, self.mesh)
 
     def check_space(self, state: GANState) -> None:
         """Refuses to begin where the disk will be full before the first old checkpoint goes."""
@@ -100,7 +94,7 @@ class Session:
     def to_the_end(self, step: StepFn, state: GANState) -> GANState:
         """Trains to the last step, rolling back where a player diverges and that is wanted."""
         while True:
-            times = _rollbacks(state)
+            times = resume.rollbacks(state)
             try:
                 return self._fit(step, state)
             except hooks.Diverged as error:
@@ -334,90 +328,3 @@ def with_own_generator(state: GANState) -> GANState:
       The state with such a `gen_ema`.
     """
     return state.replace(gen_ema=parallel.local_copy(state.gen_ema))
-
-
-@contextlib.contextmanager
-def out_of_memory_in_one_line(config: RunConfig, mesh: parallel.Mesh) -> Iterator[None]:
-    """Reports in one line which setting to change where memory does not suffice.
-
-    Args:
-      config: of the run.
-      mesh: the devices.
-
-    Yields:
-      Nothing.
-
-    Raises:
-      OutOfMemory: in place of XLA's report.
-    """
-    try:
-        yield
-    except (jax.errors.JaxRuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        kind = jax.devices()[0].device_kind
-        raise OutOfMemory(
-            f"out of memory: --batch_size={config.batch_size} over {mesh.size} x {kind} does not "
-            "fit; use a smaller --batch_size in another workdir, --compute_dtype=bfloat16, or more "
-            "devices. What was saved is whole"
-        ) from error
-
-
-def _restore(manager: Any, fresh: GANState, number: int, mesh: parallel.Mesh) -> GANState:
-    """A checkpoint, also of a run that began with or without the counts of the guard."""
-    try:
-        return checkpoint.restore(manager, fresh, step=number)
-    except UserError:
-        extra = dict(fresh.extra)
-        counts = extra.pop(steps.GUARD, None)
-        if not counts:
-            extra = parallel.replicate(steps.init_guard(fresh).extra, mesh)
-        other = fresh.replace(extra=extra)
-        try:
-            state = checkpoint.restore(manager, other, step=number)
-        except UserError:
-            state = None
-        if state is None:
-            raise
-        extra = {name: value for name, value in state.extra.items() if name != steps.GUARD}
-        return state.replace(extra={**extra, steps.GUARD: counts} if counts else extra)
-
-
-def forked(config: RunConfig, state: GANState) -> GANState:
-    """Restores another run's checkpoint, to start from; that run stays as it is.
-
-    Args:
-      config: names the run and the checkpoint.
-      state: a fresh state of the new run.
-
-    Returns:
-      The other run's state.
-
-    Raises:
-      UserError: there is no such checkpoint, or its arrays do not fit the new run's settings.
-    """
-    which = config.fork_checkpoint
-    if which != "newest" and not which.isdecimal():
-        raise UserError(f"--fork_checkpoint={which} is not newest, and not a step")
-    folder = pathlib.Path(config.fork_from).expanduser() / "checkpoints"
-    return checkpoint.restore_from(folder, state, step=None if which == "newest" else int(which))
-
-
-def members(variables: PyTree, config: RunConfig) -> list[PyTree]:
-    """Tells the generators of a run's seeds apart.
-
-    Args:
-      variables: of a state's `gen_ema`.
-      config: of the run.
-
-    Returns:
-      The variables of each seed's generator; of a run of one seed just one.
-    """
-    if not config.is_ensemble:
-        return [variables]
-    return [jax.tree.map(lambda leaf, n=n: leaf[n], variables) for n in range(config.seeds)]
-
-
-def _rollbacks(state: GANState) -> int:
-    """How often a run was rolled back before this state."""
-    return int(np.max(state.extra.get(steps.GUARD, {}).get("rollbacks", 0)))

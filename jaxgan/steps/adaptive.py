@@ -5,8 +5,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxgan import penalties
 from jaxgan.augment import ada
+from jaxgan.losses import lecam
 from jaxgan.state import GANState, StepFn
 from jaxgan.steps.game import Round, Term
 from jaxgan.types import Array, Augment, Batch, Key, Metrics
@@ -58,7 +58,7 @@ def with_lecam(make: Callable[[Term], StepFn], *, weight: float, decay: float = 
     """Holds D's logits near the moving average of the other kind's.
 
     See "Regularizing Generative Adversarial Networks under Limited Data" by Tseng et al.
-    (https://arxiv.org/abs/2104.03310), and `penalties.lecam`. It looks at the logits that the loss
+    (https://arxiv.org/abs/2104.03310), and `losses.lecam`. It looks at the logits that the loss
     has, augmented where that sees augmented images: D runs no further time.
 
     Args:
@@ -68,7 +68,7 @@ def with_lecam(make: Callable[[Term], StepFn], *, weight: float, decay: float = 
       decay: of the moving averages, in [0, 1).
 
     Returns:
-      A step for a state with `penalties.init_anchors()` as `extra["lecam"]`.
+      A step for a state with `lecam.init_anchors()` as `extra["lecam"]`.
     """
 
     def step(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
@@ -79,11 +79,11 @@ def with_lecam(make: Callable[[Term], StepFn], *, weight: float, decay: float = 
                 *(jax.tree.leaves(out["logits"]) for out in (seen.real_out, seen.fake_out)),
                 strict=True,
             )
-            values = [penalties.lecam(real, fake, anchors).mean() for real, fake in pairs]
+            values = [lecam.penalty(real, fake, anchors).mean() for real, fake in pairs]
             return weight * jnp.stack(values).sum()
 
         state, metrics = make(term)(key, state, batch)
-        anchors = penalties.update_anchors(
+        anchors = lecam.update_anchors(
             anchors, metrics["disc/real"], metrics["disc/fake"], decay=decay
         )
         return state.replace(extra={**state.extra, LECAM: anchors}), metrics

@@ -12,7 +12,7 @@ import time
 import jax
 import pytest
 
-from jaxgan.run import rundir, saver, session, watchdog
+from jaxgan.run import launch, rundir, saver, watchdog
 from jaxgan.types import UserError
 from tests.faults import small
 from tests.helpers import command, runs, tiny
@@ -152,7 +152,7 @@ def test_memory_that_does_not_suffice_is_one_line(tmp_path, text):
     def step(key, now, batch):
         raise error
 
-    with pytest.raises(session.OutOfMemory, match="--batch_size=16 over 8 x cpu") as caught:
+    with pytest.raises(launch.OutOfMemory, match="--batch_size=16 over 8 x cpu") as caught:
         small.train(tmp_path / "run", step=step)
     assert "--compute_dtype" in str(caught.value) and "\n" not in str(caught.value)
     assert caught.value.exit_code == 1

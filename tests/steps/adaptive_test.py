@@ -7,8 +7,9 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgan import penalties, steps
+from jaxgan import steps
 from jaxgan.augment import ada
+from jaxgan.losses import lecam
 from tests.helpers import tiny
 
 KEY, TX = jax.random.key(5), optax.sgd(0.1)
@@ -54,19 +55,19 @@ def test_lecam_holds_logits_at_the_anchors_and_moves_them_to_the_mean_logits():
         """The same maths as a penalty, which runs D once more."""
 
         def penalty(key, critic, real, fake):
-            return 0.5 * penalties.lecam(critic(real), critic(fake), anchors)
+            return 0.5 * lecam.penalty(critic(real), critic(fake), anchors)
 
         return disc_step(penalty=penalty)(key, now, BATCH)
 
     by_hand = jax.jit(by_hand)
-    now, anchors = _state(lecam=penalties.init_anchors()), penalties.init_anchors()
+    now, anchors = _state(lecam=lecam.init_anchors()), lecam.init_anchors()
     for number in range(3):
         key = jax.random.fold_in(KEY, number)
         expected, same = by_hand(key, now, anchors)
         now, metrics = step(key, now, BATCH)
         assert tiny.largest_difference(now.disc.params, expected.disc.params) < 1e-6
         np.testing.assert_allclose(metrics["disc/lecam"], same["disc/penalty"], rtol=1e-5)
-        anchors = penalties.update_anchors(
+        anchors = lecam.update_anchors(
             anchors, metrics["disc/real"], metrics["disc/fake"], decay=0.75
         )
         assert tiny.largest_difference(now.extra["lecam"], anchors) < 1e-6
@@ -85,5 +86,5 @@ def test_lecam_runs_the_discriminator_no_further_time():
         lambda term: steps.disc_step(dataclasses.replace(game, disc_terms={"lecam": term}), TX),
         weight=0.3,
     )
-    jax.eval_shape(step, KEY, _state(lecam=penalties.init_anchors()), BATCH)
+    jax.eval_shape(step, KEY, _state(lecam=lecam.init_anchors()), BATCH)
     assert len(calls) == 2  # real and fake

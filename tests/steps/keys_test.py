@@ -13,7 +13,7 @@ from jax.errors import KeyReuseError
 from jaxgan import penalties, state, steps
 from jaxgan.augment import ada, diffaug
 from jaxgan.data import synthetic
-from jaxgan.losses import ADVERSARIAL
+from jaxgan.losses import ADVERSARIAL, lecam
 from tests.helpers import tiny
 
 KEY, TX = jax.random.key(5), optax.sgd(0.1)
@@ -137,7 +137,7 @@ def test_steps_that_adapt_and_guards_use_every_key_once():
             lambda term: steps.disc_step(_game(augment=CUTOUT, disc_terms={"lecam": term}), TX),
             weight=0.1,
         ),
-        init=lambda key: _start(key, lecam=penalties.init_anchors()),
+        init=lambda key: _start(key, lecam=lecam.init_anchors()),
     )
     check(
         steps.skip_nonfinite(steps.after_rollback(_whole())),
