@@ -98,8 +98,7 @@ def test_seeds_trained_together_are_those_trained_alone(straight, tmp_path):
     "settings",
     [
         {"mixture": "grid", "penalty": "none", "loss": "hinge", "update": "simultaneous"},
-        {"mixture": "grid", "penalty_every": 4, "gamma_final": 0.1},
-        {"penalty": "wgan_gp", "loss": "wasserstein"},
+        {"penalty": "wgan_gp", "loss": "wasserstein", "penalty_every": 4, "gamma_final": 0.1},
     ],
 )
 def test_other_ways_to_train(tmp_path, settings):

@@ -48,16 +48,18 @@ def test_every_game_trains_and_its_terms_fall(name):
     assert "gen/diversity" in rows[0]
 
 
-@pytest.mark.parametrize("update", UPDATES)
-def test_every_way_of_updating_plays_every_game(update):
-    for name, (make, batch, _) in games.GAMES.items():
-        game, *players = make(None)
-        tx = optax.sgd(0.1)
-        start = games.start(players, batch, tx)
-        after, metrics = jax.eval_shape(UPDATES[update](game, tx), KEY, start, batch)
-        assert jax.tree.structure(after) == jax.tree.structure(start), name
-        plain = jax.eval_shape(UPDATES["fresh"](game, tx), KEY, start, batch)[1]
-        assert metrics == plain, name
+@pytest.mark.parametrize("name", games.GAMES)
+def test_every_way_of_updating_plays_every_game(name):
+    make, batch, _ = games.GAMES[name]
+    game, *players = make(None)
+    tx = optax.sgd(0.1)
+    start = games.start(players, batch, tx)
+    seen = []
+    for update, step in UPDATES.items():
+        after, metrics = jax.eval_shape(step(game, tx), KEY, start, batch)
+        assert jax.tree.structure(after) == jax.tree.structure(start), update
+        seen.append(metrics)
+    assert all(metrics == seen[0] for metrics in seen)
 
 
 @pytest.mark.parametrize("name", ["gan", "ac_gan", "info_gan"])
