@@ -1,7 +1,7 @@
 """Scores during training: the generator against images it has not seen, and which step did best.
 
 A score is a line of metrics.jsonl, written before any checkpoint of its step; lines beyond the
-checkpoint that a run goes on from are dropped. So the best step is a function of the log and of the
+checkpoint that a run resumes from are dropped. So the best step is a function of the log and of the
 steps that are saved, and needs no record of its own to survive whatever kills the run.
 """
 

@@ -211,7 +211,7 @@ class Session:
         except saver.SaveFailed as failed:
             if self.config.on_failed_save == "stop":
                 raise
-            say(f"warning: {failed}; training goes on")
+            say(f"warning: {failed}; training continues")
 
     def _is_best(self, log: hooks.Log, step: int, state: GANState) -> bool:
         """Scores the generator, and says whether none that is saved is better."""

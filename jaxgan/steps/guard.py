@@ -2,7 +2,7 @@
 
 "gen/finite" and "disc/finite" of `train_step` say that it happened; `hooks.Guard` stops the run.
 Here are the two ways to go on: drop the step, or begin again from a good state with other random
-numbers. Both keep count in the state, so that a run taken up again is still the same run.
+numbers. Both keep count in the state, so that a resumed run is still the same run.
 """
 
 import jax
@@ -55,7 +55,7 @@ def after_rollback(step: StepFn) -> StepFn:
     """Gives a step another stream of random numbers after each time the run was rolled back.
 
     The number of times is part of the state (`state.extra[GUARD]`), so that a checkpoint of a run
-    that was rolled back goes on with the stream it had. Before the first, the stream is the plain
+    that was rolled back continues with the stream it had. Before the first, the stream is the plain
     one.
 
     Args:
