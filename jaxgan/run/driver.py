@@ -178,7 +178,7 @@ def _folder(config: RunConfig, spec: Spec) -> rundir.RunDir:
 
 
 def _guarded(config: RunConfig, experiment: Experiment) -> tuple[Any, StepFn]:
-    """Start and step of a run, guarded against players that are not finite where that is asked for."""
+    """Start and step of a run, guarded against NaN and infinity where that is asked for."""
     init, step = experiment.init, experiment.step
     if config.on_nonfinite == "stop":
         return init, step
