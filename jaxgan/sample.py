@@ -61,8 +61,8 @@ def generate(
         # The last batch reaches back, so that all have one shape and compile once.
         first = min(start, num - size)
         labels = None if label is None else place(label[first : first + size])
-        made = np.asarray(apply(gen, variables, place(z[first : first + size]), labels))
-        parts.append(made[start - first : size].astype(np.float32))  # `place` may add rows
+        generated = np.asarray(apply(gen, variables, place(z[first : first + size]), labels))
+        parts.append(generated[start - first : size].astype(np.float32))  # `place` may add rows
     return np.concatenate(parts)
 
 
@@ -118,8 +118,8 @@ class Sampler:
         Returns:
           {entry: [N, ...] float32}, and "label" where there are labels.
         """
-        made = generate(self.gen, variables, z, label, batch_size=self.batch_size)
-        entries = {self.entry: self.transform(made)}
+        generated = generate(self.gen, variables, z, label, batch_size=self.batch_size)
+        entries = {self.entry: self.transform(generated)}
         return entries if label is None else {**entries, "label": label}
 
     def draw(self, key: Key, num: int, *, truncation: float = 0.0) -> Array:

@@ -279,12 +279,12 @@ def _release(descriptor: int) -> None:
     os.close(descriptor)
 
 
-def _changes(stored: dict, now: dict, step: int) -> list[dict]:
+def _changes(stored: dict, settings: dict, step: int) -> list[dict]:
     """The recorded changes of settings with those made now, oldest first; prints the latter."""
     then = stored["config"]
     changed = {
         name: [then[name], value]
-        for name, value in now.items()
+        for name, value in settings.items()
         if name != "workdir" and name in then and then[name] != value
     }
     before = stored.get("changes")
@@ -304,11 +304,11 @@ def _check_same(stored: dict, record: dict, fixed: dict[str, Any], path: pathlib
     """
     if stored["experiment"] != record["experiment"]:
         raise UserError(f"{path} holds a run of {stored['experiment']}; use another workdir")
-    then, now = {**fixed, **stored["config"]}, record["config"]
+    then, settings = {**fixed, **stored["config"]}, record["config"]
     different = [
-        f"{name} is {then[name]} there, {now[name]} here"
+        f"{name} is {then[name]} there, {settings[name]} here"
         for name in fixed
-        if then[name] != now[name]
+        if then[name] != settings[name]
     ]
     if stored["data"]["fingerprint"] != record["data"]["fingerprint"] and not different:
         different = ["the training data have changed"]

@@ -111,8 +111,8 @@ class ImageScorer:
         """
         assert self._real is not None, "prepare comes first"
         # As bytes, and of the latents that `experiments.evaluate` draws: the numbers are its own.
-        made = images.to_uint8(draw(jax.random.key(KEY), self._num)["image"])
-        fake = features.extract(self._feature_fn, made, place=parallel.spread())
+        generated = images.to_uint8(draw(jax.random.key(KEY), self._num)["image"])
+        fake = features.extract(self._feature_fn, generated, place=parallel.spread())
         return evaluate.compare(self._real, fake)
 
 

@@ -300,12 +300,12 @@ class Session:
             ) from error
         counts = state.extra[steps.GUARD]
         # In place of the old count, on the same devices.
-        now = parallel.replicate(np.int32(times), self.mesh)
+        count = parallel.replicate(np.int32(times), self.mesh)
         say(
             f"warning: {what}; back to step {int(state.step)} with other random numbers, "
             f"{times} of {limit}"
         )
-        return state.replace(extra={**state.extra, steps.GUARD: {**counts, "rollbacks": now}})
+        return state.replace(extra={**state.extra, steps.GUARD: {**counts, "rollbacks": count}})
 
 
 def say(text: str) -> None:
