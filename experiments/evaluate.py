@@ -141,10 +141,12 @@ def _by_task(config: Config, trained: load.Trained, score: experiment.Score) -> 
 def _by_images(config: Config, trained: load.Trained | None) -> dict[str, Any]:
     """Every metric of samples, of each seed of a run, against a dataset's images."""
     dataset, data_dir = _named(config, trained.config if trained else None)
-    size = {"image_size": config.image_size, "channels": config.channels}
+    size: dict[str, Any] = {"image_size": config.image_size, "channels": config.channels}
     if trained:
         height, width, channels = _image_shape(trained)
         size = {"image_size": height if height == width else 0, "channels": channels}
+        if not config.reference:
+            size["holdout"] = trained.config.holdout
     reference = references.open_reference(
         functools.partial(data.load, dataset, data_dir=data_dir, **size),
         split=config.reference_split,

@@ -77,7 +77,8 @@ def _split_root(root: pathlib.Path, split: str) -> pathlib.Path:
         return root / split
     if split == "test":
         raise arrays.MissingSplit(
-            f"{root}: has no test split; put the images into folders train and test"
+            f"{root}: has no test split; put the images into folders train and test, keep some "
+            "of them for it (--holdout=0.1), or compare with --reference_split=train"
         )
     return root
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxgan.data import arrays, digits, idx, pixels, stacked
+from jaxgan.data import arrays, digits, idx, pixels, stacked, subsets
 from jaxgan.types import UserError
 
 SPLITS = ("train", "test")
@@ -42,6 +42,7 @@ def load(
     image_size: int = 0,
     channels: int = 0,
     max_bad_records: int = -1,
+    holdout: float = 0.0,
 ) -> Source:
     """Opens a dataset.
 
@@ -56,6 +57,8 @@ def load(
       channels: 1 (grey) or 3 (RGB); 0 for as they are, of a folder 3 if any image is in colour.
       max_bad_records: unreadable files of a folder of images skipped before it is an error; -1 for
         10 or 0.1 % of all, whichever is more.
+      holdout: share of a dataset without a test split that becomes one, chosen at random, always
+        the same; the rest is then "train". 0 for none.
 
     Returns:
       The source.
@@ -70,9 +73,15 @@ def load(
     loader = LOADERS.get(name, functools.partial(_tfds, name))
     if loader is _folder:
         loader = functools.partial(_folder, max_bad_records=max_bad_records)
-    data_dir = os.path.expanduser(data_dir)
-    source = loader(data_dir=data_dir, split=split, image_size=image_size, channels=channels)
-    return conform(source, image_size=image_size, channels=channels)
+    options = {"image_size": image_size, "channels": channels}
+    opened = functools.partial(loader, data_dir=os.path.expanduser(data_dir), **options)
+    if holdout:
+        try:
+            opened(split="test")
+        except arrays.MissingSplit:
+            rest, test = subsets.hold_out(conform(opened(split="train"), **options), share=holdout)
+            return rest if split == "train" else test
+    return conform(opened(split=split), **options)
 
 
 def conform(source: Source, *, image_size: int = 0, channels: int = 0) -> Source:

@@ -205,6 +205,12 @@ class DataConfig(RunConfig):
     dataset: str = cli.field(
         "digits", "Training images: digits (bundled), mnist, fashion_mnist, ..., arrays, folder."
     )
+    holdout: float = cli.field(
+        0.0,
+        "Share of a dataset without a test split that is kept out of training, for scores.",
+        minimum=0,
+        below=1,
+    )
     data_dir: str = cli.field(
         "", "Where the data are: idx files, an .npz file, a folder of images.", changeable=True
     )

@@ -31,13 +31,13 @@ def load_source(config: Any) -> Source:
     """Opens the training data that the flags of a dataset name: the default of `train`.
 
     Args:
-      config: with `dataset` and `data_dir`, and where it has them `image_size`, `channels` and
-        `max_bad_records`.
+      config: with `dataset` and `data_dir`, and where it has them `image_size`, `channels`,
+        `max_bad_records` and `holdout`.
 
     Returns:
       The source.
     """
-    options = ("image_size", "channels", "max_bad_records")
+    options = ("image_size", "channels", "max_bad_records", "holdout")
     given = {name: getattr(config, name) for name in options if hasattr(config, name)}
     return data.load(config.dataset, data_dir=config.data_dir, **given)
 
@@ -203,6 +203,7 @@ def _scorer(
         kind=config.eval_features,
         weights=config.eval_weights,
         num=config.eval_samples,
+        holdout=config.holdout,
         train=source,
     )
 

@@ -53,6 +53,7 @@ class ImageScorer:
         kind: str,
         weights: str,
         num: int,
+        holdout: float = 0.0,
         train: Source | None = None,
     ):
         """Opens weights and images, and checks that they fit; no features are extracted yet.
@@ -64,6 +65,7 @@ class ImageScorer:
           kind: one of `reference.KINDS`.
           weights: file of the features' weights, where not in its usual place.
           num: samples, and reference images at most.
+          holdout: see `data.load`.
           train: the training images, where they are open already.
 
         Raises:
@@ -72,7 +74,12 @@ class ImageScorer:
         height, width, channels = image_shape
         side = height if height == width else 0
         load = functools.partial(
-            data.load, dataset, data_dir=data_dir, image_size=side, channels=channels
+            data.load,
+            dataset,
+            data_dir=data_dir,
+            image_size=side,
+            channels=channels,
+            holdout=holdout,
         )
         self._source = load(split="test")
         self._feature_fn, record = reference.open_features(

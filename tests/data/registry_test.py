@@ -1,3 +1,4 @@
+import functools
 import gzip
 import struct
 
@@ -6,7 +7,7 @@ import PIL.Image
 import pytest
 
 from jaxgan import data
-from jaxgan.data import registry, synthetic
+from jaxgan.data import arrays, registry, synthetic
 from jaxgan.types import UserError
 
 
@@ -80,3 +81,18 @@ def test_real_sets_are_read_by_name(real_data):
         for split, num in (("train", 60_000), ("test", 10_000)):
             source = data.load(name, data_dir=str(real_data), split=split)
             assert len(source) == num and np.bincount(source.arrays["label"]).min() > 800
+
+
+def test_a_share_is_held_out_only_where_there_is_no_test_split(tmp_path):
+    image = np.arange(300 * 64, dtype=np.uint32).reshape(300, 8, 8, 1).astype(np.uint8)
+    image[:, 0, 0, 0], image[:, 0, 1, 0] = np.arange(300) % 256, np.arange(300) // 256
+    np.savez(tmp_path / "set.npz", image=image)
+    load = functools.partial(data.load, "arrays", data_dir=str(tmp_path / "set.npz"))
+    with pytest.raises(arrays.MissingSplit):
+        load(split="test")
+    assert len(load()) == 300
+    rest, test = load(holdout=0.4), load(split="test", holdout=0.4)
+    assert (len(rest), len(test)) == (180, 120)
+    rows = np.concatenate([each[np.arange(len(each))]["image"] for each in (rest, test)])
+    assert len(np.unique(rows[:, 0, :2, 0], axis=0)) == 300
+    assert len(data.load("digits", holdout=0.4)) == len(data.load("digits"))
