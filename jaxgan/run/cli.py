@@ -7,6 +7,7 @@ config built in Python is held to the same bounds as one from flags.
 
 import dataclasses
 import difflib
+import logging as std_logging
 import math
 import numbers
 import os
@@ -127,6 +128,13 @@ def check(config: Any) -> None:
                 raise UserError(f"--{spec.name}={types.one_line(value)} {problem}")
 
 
+class _Plain(std_logging.Formatter):
+    """Warnings as those of the rest of the program read, without the place in the code."""
+
+    def format(self, record: std_logging.LogRecord) -> str:
+        return f"{record.levelname.lower()}: {record.getMessage()}"
+
+
 def main(config_type: type[C], run: Callable[[C], Any]) -> None:
     """Parses the command line into a config and runs it; does not return.
 
@@ -144,6 +152,7 @@ def main(config_type: type[C], run: Callable[[C], Any]) -> None:
         del argv
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)  # Orbax logs every file it writes
+            logging.get_absl_handler().setFormatter(_Plain())
         config = config_type(**{name: flags.FLAGS[name].value for name in names})
         with processes.fail_together():
             run(config)

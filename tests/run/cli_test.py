@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import logging
 import sys
 
 import pytest
@@ -238,3 +239,8 @@ def test_what_is_not_a_persons_mistake_keeps_its_traceback():
 
 def test_the_tests_module_was_not_given_flags():
     assert "pytest" in sys.modules and "batch_size" not in flags.FLAGS
+
+
+def test_warnings_of_the_library_read_as_those_of_the_program():
+    record = logging.LogRecord("absl", logging.WARNING, "file.py", 7, "%d x %d", (40, 24), None)
+    assert cli._Plain().format(record) == "warning: 40 x 24"
