@@ -34,6 +34,7 @@ NUM_SAMPLES = 2500  # of the protocol
     log_every=500,
     sample_every=2000,
     save_every=2000,
+    num_samples=2500,
     gamma=1e-3,  # for points within [-1, 1]
     gamma_decay="geometric",
     update="alternating",

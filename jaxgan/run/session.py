@@ -251,7 +251,7 @@ class Session:
             for draw, key in zip(self._draws(state), keys, strict=True)
         ]
         self.folder.save_samples(
-            step, shown[0] if len(shown) == 1 else images.grid(np.stack(shown))
+            step, shown[0] if len(shown) == 1 else images.grid(np.stack(shown), fill=0)
         )
         real = self.folder.path / "samples" / "real.png"
         if self.source is not None and not real.exists():
