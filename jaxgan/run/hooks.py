@@ -102,7 +102,7 @@ class Log:
           every: steps between lines.
           start: the step that training resumes from.
           num_steps: the step it ends at.
-          batch_size: images a step, over all devices.
+          batch_size: images a step, over all devices; each of several seeds has as many.
           num_examples: of the training data; 0 where unknown or endless.
           seconds: of training before `start`, as `RunDir.start_logs` returns them.
           seeds: those trained at once, where metrics are [S]; counted from 0 by default.
@@ -111,6 +111,7 @@ class Log:
         self._shown, self._seeds = show, seeds
         self._write, self._every, self._batch_size = write, every, batch_size
         self._num_examples = num_examples
+        self._images = batch_size * max(1, len(seeds))  # a step
         self._last, self._num_steps = start, num_steps
         self._began = time.perf_counter() - seconds
         self._time = 0.0  # set after the first step, so that rates leave its compilation out
@@ -139,7 +140,7 @@ class Log:
         metrics = {k: np.asarray(v) for k, v in metrics.items() if not k.endswith("/finite")}
         values = summaries.summary(metrics, self._seeds)
         now = time.perf_counter()
-        images = (step - self._last) * self._batch_size
+        images = (step - self._last) * self._images
         rate = images / (now - self._time) if images else np.nan
         self._last, self._time = step, now
         signs = summaries.signs(metrics, self._seeds)
@@ -199,7 +200,7 @@ class Log:
         words = [f"step {step}/{self._num_steps}"]
         words += [f"{name} {text}" for name, text in {**epoch, **losses}.items()]
         if np.isfinite(rate):
-            left = (self._num_steps - step) * self._batch_size / rate
+            left = (self._num_steps - step) * self._images / rate
             words += [f"{rate:.0f} images/s", f"{_clock(timing['seconds'])} elapsed"]
             words += [f"{_clock(left)} left"]
         print("  ".join(words), flush=True)
