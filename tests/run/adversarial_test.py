@@ -50,10 +50,9 @@ def test_a_run_with_ada_that_is_stopped_ends_as_one_that_is_not(tmp_path):
     assert tiny.equal(ours, theirs)
 
 
-def test_adas_controller_trains_and_is_resumed(tmp_path):
+def test_adas_controller_trains(tmp_path):
     settings = {"augment": "ada", "loss": "hinge", "penalty": "none", "ada_ramp": 640}
-    for num_steps in (3, 6):
-        state = toy.run(runs.config(tmp_path / "run", num_steps=num_steps, **settings))
+    state = toy.run(runs.config(tmp_path / "run", num_steps=6, **settings))
     assert int(state.extra["ada"]["count"]) == 2  # since p moved after the fourth step
     assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(state))
 
