@@ -25,13 +25,16 @@ class DenseGen(nn.Module):
     batch_norm: bool = True
     num_classes: int = 0
     shape: tuple[int, ...] = (4, 4, 1)
+    width: int = 8
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, z, label=None, *, train):
         if self.num_classes:
             z = jnp.concatenate([z, jax.nn.one_hot(label, self.num_classes)], axis=-1)
-        z = nn.Dense(8, use_bias=not self.batch_norm)(z)  # Adam would blow up its rounding noise
+        z = nn.Dense(self.width, use_bias=not self.batch_norm)(
+            z
+        )  # Adam would blow up its rounding noise
         if self.batch_norm:
             axis_name = None if self.is_initializing() else self.axis_name
             z = nn.BatchNorm(not train, momentum=0.9, axis_name=axis_name)(z)
@@ -43,13 +46,14 @@ class DenseDisc(nn.Module):
 
     batch_norm: bool = True
     num_classes: int = 0
+    width: int = 8
 
     @nn.compact
     def __call__(self, x, label=None, *, train):
         x = x.reshape(x.shape[0], -1)
         if self.num_classes:
             x = jnp.concatenate([x, jax.nn.one_hot(label, self.num_classes)], axis=-1)
-        x = nn.Dense(8)(x)
+        x = nn.Dense(self.width)(x)
         if self.batch_norm:
             x = nn.BatchNorm(use_running_average=not train, momentum=0.9)(x)
         return nn.Dense(1)(nn.tanh(x))[:, 0]

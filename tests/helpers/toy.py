@@ -12,12 +12,14 @@ from tests.helpers import tiny
 @dataclasses.dataclass(frozen=True)
 class Config(adversarial.ImageConfig):
     latent_dim: int = cli.field(4, "Size of one latent.", minimum=1)
+    width: int = cli.field(8, "Hidden units of each player.", minimum=1)
 
 
 def build(config, spec):
     shape, labels = spec.shapes["image"], spec.num_classes if config.conditional else 0
-    gen = tiny.DenseGen(shape=shape, num_classes=labels, axis_name=config.axis_name)
-    disc = tiny.DenseDisc(batch_norm=False, num_classes=labels)
+    size = {"num_classes": labels, "width": config.width}
+    gen = tiny.DenseGen(shape=shape, axis_name=config.axis_name, **size)
+    disc = tiny.DenseDisc(batch_norm=False, **size)
     counts = spec.label_counts or (1,) * labels
     return adversarial.latent_experiment(
         config,

@@ -149,8 +149,7 @@ def test_the_end_of_the_first_process_ends_the_others(tmp_path):
 def test_split_parameters_and_scores_of_two_processes_are_those_of_one(tmp_path):
     settings = {
         "num_steps": 4,
-        "gen_features": "64",
-        "disc_features": "64",
+        "width": 128,
         "eval_every": 2,
         "eval_samples": 30,
         "data_dir": runs.split_file(),
