@@ -1,13 +1,9 @@
-"""Latent vectors: where generated examples come from. `PRIORS` names what they are drawn from."""
-
-from collections.abc import Callable
+"""Latent vectors: where generated examples come from."""
 
 import jax
 import jax.numpy as jnp
 
 from jaxgan.types import Array, Key
-
-Prior = Callable[[Key, int, int], Array]  # key, num, dim -> latents [num, dim] float32
 
 
 def normal(key: Key, num: int, dim: int) -> Array:
@@ -102,6 +98,3 @@ def slerp(start: Array, end: Array, num: int) -> Array:
 def _fractions(start: Array, num: int) -> Array:
     """0 to 1 in `num` steps, with as many axes as the result of an interpolation has."""
     return jnp.linspace(0.0, 1.0, num).reshape((1,) * (start.ndim - 1) + (num, 1))
-
-
-PRIORS: dict[str, Prior] = {"normal": normal, "uniform": uniform}

@@ -54,9 +54,10 @@ def test_a_newer_format_says_so_and_is_not_skipped(tmp_path):
 
 
 def test_fixtures_are_small_and_name_no_machine():
-    files = [path for path in FOLDER.rglob("*") if path.is_file()]
-    assert 20 < len(files) and sum(path.stat().st_size for path in files) < 300_000
-    assert not any(b"/tmp" in path.read_bytes() for path in files)
+    for kind, limit in {"format": 100_000, "run": 200_000}.items():
+        files = [path for path in FOLDER.glob(f"{kind}_*/**/*") if path.is_file()]
+        assert 20 < len(files) and sum(path.stat().st_size for path in files) < limit
+        assert not any(b"/tmp" in path.read_bytes() for path in files)
 
 
 if __name__ == "__main__":

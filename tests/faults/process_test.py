@@ -56,7 +56,7 @@ def _kill(moments):
     return meanwhile
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(
     straight, tmp_path, kills
 ):
