@@ -1,5 +1,7 @@
 """Images: value ranges, grids, and PNG files."""
 
+import contextlib
+import io
 import os
 import pathlib
 
@@ -59,12 +61,15 @@ def grid(images: np.ndarray, *, columns: int = 0, pad: int = 2, fill: int = 255)
     return np.pad(picture, ((0, pad), (0, pad), (0, 0)), constant_values=fill)
 
 
-def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
+def save_png(path: str | os.PathLike, image: np.ndarray) -> bytes:
     """Writes one image as a PNG file; a reader never sees half of one.
 
     Args:
       path: where; its folder exists.
       image: [H, W, C] uint8, with 1 (grey), 3 (RGB) or 4 (RGBA) channels.
+
+    Returns:
+      The content of the file.
     """
     from PIL import Image  # slow to import, and only those who write files need it
 
@@ -73,5 +78,12 @@ def save_png(path: str | os.PathLike, image: np.ndarray) -> None:
     path = pathlib.Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     pixels = image[..., 0] if image.shape[-1] == 1 else image
-    Image.fromarray(pixels).save(unfinished, format="PNG", optimize=True)
-    unfinished.replace(path)
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, format="PNG", optimize=True)
+    try:
+        unfinished.write_bytes(content.getvalue())
+        unfinished.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)  # where it could not be written
+    return content.getvalue()

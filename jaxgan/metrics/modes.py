@@ -1,5 +1,6 @@
 """How many modes of a known distribution a generator makes, how evenly, and the benchmark's row."""
 
+import contextlib
 import json
 import math
 import os
@@ -150,5 +151,9 @@ def save_results(path: str | os.PathLike, results: Mapping[str, Any]) -> None:
     """
     path = pathlib.Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    unfinished.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    unfinished.replace(path)
+    try:
+        unfinished.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)  # where it could not be written

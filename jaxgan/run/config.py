@@ -127,6 +127,13 @@ class RunConfig:
         600.0, "Seconds to wait for a batch before the process ends; 0 for ever.", minimum=0,
         changeable=True,
     )  # fmt: skip
+    step_timeout: float = cli.field(
+        3600.0,
+        "Seconds without progress in one step, its compilation, or one hook after it (saving, "
+        "scoring, logging) before the process ends; 0 for ever.",
+        minimum=0,
+        changeable=True,
+    )
     compilation_cache: str = cli.field(
         "~/.cache/jaxgan",
         "Directory of compiled programs, for a faster second start; empty for none.",

@@ -147,11 +147,19 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
 def _report(run: Session, state: GANState, *, seconds: float, trained: bool) -> None:
     """Prints the row of the experiment's own table, measured where it was not yet."""
     path = run.folder.path / "results.json"
-    if trained or not path.exists():
-        results = run.results(state, seconds)
-    else:
-        results = json.loads(path.read_text())
-    say(modes.table_row(results or {}))
+    row = None if trained else _written_row(path)
+    say(row or modes.table_row(run.results(state, seconds) or {}))
+
+
+def _written_row(path: pathlib.Path) -> str | None:
+    """The row that a file of results holds; None where there is none, or not a whole one."""
+    try:
+        return modes.table_row(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        say(f"note: {path} cannot be read; it is measured again")
+        return None
 
 
 def _company() -> str:

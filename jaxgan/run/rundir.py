@@ -3,10 +3,14 @@
 config.json     every setting of the run, and which of them were changed at which step
 run.flags       the same settings as a flagfile, without the directory itself
 metrics.jsonl   one JSON object a logged step, and one an evaluation
-tensorboard/    the same scalars, and the sample grids, as event files
+tensorboard/    the same scalars, and the sample grids, as an event file
 samples/        step_00001000.png, ...
 checkpoints/    see `checkpoint`
+.saved          there once a checkpoint was completed
 .lock           held while a process trains here
+
+Once training runs, a full or broken disk costs nobody more than what could not be written: one
+warning, and what waits is written when it can be.
 """
 
 import contextlib
@@ -15,15 +19,16 @@ import fcntl
 import json
 import os
 import pathlib
+import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from jaxgan import __version__, images
-from jaxgan.run import cli
+from jaxgan.run import cli, curves, disk, leftovers, logfile, settings
+from jaxgan.run.trouble import Trouble, reason
 from jaxgan.types import UserError
 
 # Written after config.json: without that they belong to something else and stay untouched.
@@ -63,7 +68,7 @@ class RunDir:
             or holds a run with other settings.
         """
         self.path = pathlib.Path(os.path.realpath(os.path.expanduser(path)))
-        self._events: SummaryWriter | None = None
+        self.run_id = ""
         self._main = main
         if not main:
             return
@@ -71,17 +76,26 @@ class RunDir:
         self._record = {
             "experiment": experiment,
             "jaxgan": __version__,
+            "run": secrets.token_hex(8),
             "data": dict(data),
             "config": dataclasses.asdict(config),
         }
+        self._log = logfile.LogFile(self.path / "metrics.jsonl")
+        self._curves: curves.Curves | None = None  # until the logs are started
+        self._saved = False  # a checkpoint was completed, and that is noted
+        self._unsynced: list[pathlib.Path] = []  # pictures
+        self._pictures, self._syncs = Trouble(f"{self.path / 'samples'}"), Trouble(str(self.path))
         self._locked = _lock(self.path)
         try:
-            self._stored = self._check_record(upgraded)
-            if self._stored is None:
-                self._write_record([])
+            with self._one_line():
+                self._stored = self._check_record(upgraded)
+                leftovers.remove(self.path)
+                if self._stored is None:
+                    self._write_record([])
         except BaseException:
             _release(self._locked)
             raise
+        self.run_id: str = self._record["run"]
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -102,23 +116,22 @@ class RunDir:
         """
         if not self._main:
             return 0.0
-        if self._stored is not None:
-            self._write_record(_changes(self._stored, self._record["config"], step))
-            self._stored = None  # recorded once: a rollback changes no setting
-        log, seconds = self.path / "metrics.jsonl", 0.0
-        if log.exists():
-            kept = [(line, entry) for line, entry in _entries(log) if entry["step"] <= step]
-            _replace(log, "".join(line for line, _ in kept))
-            seconds = max((_number(entry.get("seconds")) for _, entry in kept), default=0.0)
-        if self._events is not None:
-            self._events.close()  # of a run that was rolled back
-        self._events = SummaryWriter(
-            str(self.path / "tensorboard"), purge_step=step + 1 if step else None
-        )
-        return seconds
+        with self._one_line():
+            if self._stored is not None:
+                settings_now = self._record["config"]
+                self._write_record(settings.changes(self._stored, settings_now, step))
+                self._stored = None  # recorded once: a rollback changes no setting
+            self.checkpoints.mkdir(exist_ok=True)  # where it is gone later, somebody moved it
+            kept = self._log.cut(step)
+        if self._curves is None:
+            self._curves = curves.Curves(
+                self.path / "tensorboard", samples=self.path / "samples", entries=self.metrics
+            )
+        self._curves.start(step, kept)
+        return max((curves.seconds(entry, 0.0) for entry in kept), default=0.0)
 
     def log(self, step: int, values: Mapping[str, float | str]) -> None:
-        """Appends one line of metrics.
+        """Appends one line of metrics; where that fails it waits in memory, with a warning.
 
         Args:
           step: the step they belong to.
@@ -128,12 +141,18 @@ class RunDir:
         if not self._main:
             return
         values = {k: v for k, v in values.items() if isinstance(v, str) or np.isfinite(v)}
-        with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-        assert self._events is not None, "start_logs comes first"
-        for name, value in values.items():
-            if not isinstance(value, str):
-                self._events.add_scalar(name, value, step)
+        assert self._curves is not None, "start_logs comes first"
+        self._log.append(step, values)
+        self._curves.add({"step": step, **values})
+        self._saved = self._saved or leftovers.note_checkpoint(self.path)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Reads the log of this run, with the lines that could not be written yet.
+
+        Returns:
+          The lines as `read_metrics` has them.
+        """
+        return self._log.entries()
 
     def save_samples(self, step: int, picture: np.ndarray) -> pathlib.Path:
         """Writes a grid of samples as a PNG file and as an event.
@@ -143,22 +162,71 @@ class RunDir:
           picture: [H, W, C] uint8.
 
         Returns:
-          The path of the PNG file.
+          The path of the PNG file; it is not there if it could not be written.
         """
-        folder = self.path / "samples"
-        folder.mkdir(exist_ok=True)
-        path = folder / f"step_{step:08d}.png"
-        images.save_png(path, picture)
-        if self._events is not None:
-            self._events.add_image("samples", picture, step, dataformats="HWC")
+        path = self.path / "samples" / f"step_{step:08d}.png"
+        png = self.save_picture(path.name, picture)
+        if png and self._curves is not None:
+            self._curves.add_picture(step, png)
         return path
 
+    def save_picture(self, name: str, picture: np.ndarray) -> bytes:
+        """Writes a PNG file among the samples.
+
+        Args:
+          name: of the file.
+          picture: [H, W, C] uint8.
+
+        Returns:
+          Its content; empty where it could not be written, which is one warning.
+        """
+        path = self.path / "samples" / name
+        try:
+            path.parent.mkdir(exist_ok=True)
+            png = images.save_png(path, picture)
+        except OSError as error:
+            self._pictures.failed(error)
+            return b""
+        self._pictures.worked()
+        self._unsynced.append(path)
+        return png
+
+    def sync(self) -> None:
+        """Waits until what was logged is on the disk, as before each save; a warning if not."""
+        if not self._main:
+            return
+        try:
+            self._log.sync()
+            pictures, self._unsynced = self._unsynced, []
+            for path in pictures:
+                disk.sync_file(path)
+            for folder in {path.parent for path in pictures} | {self.path}:
+                disk.sync_folder(folder)
+        except OSError as error:
+            self._syncs.failed(error)
+        else:
+            self._syncs.worked()
+
     def close(self) -> None:
-        """Writes the logs to disk and unlocks the directory."""
-        if self._events is not None:
-            self._events.close()
-        if self._main:
-            _release(self._locked)
+        """Writes what waits, and unlocks the directory."""
+        if not self._main:
+            return
+        if self._curves is not None:
+            self._log.close()
+            self._curves.close()
+        leftovers.note_checkpoint(self.path)
+        _release(self._locked)
+
+    @contextlib.contextmanager
+    def _one_line(self) -> Iterator[None]:
+        """Reports in one line, before training, that the directory cannot be read or written."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"workdir {self.path} cannot be written: {reason(error)}; make room there, or use "
+                "another workdir"
+            ) from error
 
     def __enter__(self):
         return self
@@ -172,9 +240,12 @@ class RunDir:
             stored = upgraded(read_config(self.path))
             fields = dataclasses.fields(self._config)
             fixed = {f.name: f.default for f in fields if not f.metadata["changeable"]}
-            _check_same(stored, self._record, fixed, self.path)
+            settings.check_same(stored, self._record, fixed, self.path)
             check_change = getattr(self._config, "check_change", lambda before: None)
             check_change({**{f.name: f.default for f in fields}, **stored["config"]})
+            leftovers.check_checkpoints(self.path)
+            if stored.get("run"):  # an older version did not name its runs
+                self._record["run"] = stored["run"]
             return stored
         if found := [name for name in OURS if (self.path / name).exists()]:
             raise UserError(
@@ -185,10 +256,11 @@ class RunDir:
     def _write_record(self, changes: list[dict]) -> None:
         """Writes the settings as JSON and as a flagfile."""
         record = {**self._record, **({"changes": changes} if changes else {})}
-        _replace(self.path / "config.json", json.dumps(record, indent=2) + "\n")
+        disk.replace(self.path / "config.json", json.dumps(record, indent=2) + "\n")
         module = record["experiment"]
         use = f"# python -m {module} --flagfile=run.flags --workdir=DIRECTORY\n"
-        _replace(self.path / "run.flags", use + cli.as_flags(self._config, without=("workdir",)))
+        flags = cli.as_flags(self._config, without=("workdir",))
+        disk.replace(self.path / "run.flags", use + flags)
 
 
 def read_config(path: str | os.PathLike) -> dict[str, Any]:
@@ -198,9 +270,9 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
       path: its run directory.
 
     Returns:
-      {"experiment", "jaxgan", "data": {"fingerprint", ...}, "config": {setting: value}}, and where
-      settings were changed "changes": [{"step": step, setting: [old, new]}], oldest first, without
-      the step where an older version recorded the change.
+      {"experiment", "jaxgan", "run": the name of this run, "data": {"fingerprint", ...}, "config":
+      {setting: value}}, and where settings were changed "changes": [{"step": step, setting: [old,
+      new]}], oldest first. Older versions did not write "run", nor the step of a change.
 
     Raises:
       UserError: there is no run, or its record cannot be read.
@@ -208,7 +280,8 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
     file = pathlib.Path(path) / "config.json"
     try:
         record = json.loads(file.read_text())
-        if isinstance(record["config"], dict) and isinstance(record["data"]["fingerprint"], str):
+        texts = record["data"]["fingerprint"], record.get("run", "")
+        if isinstance(record["config"], dict) and all(isinstance(x, str) for x in texts):
             return {**record, "experiment": str(record["experiment"])}
     except FileNotFoundError as error:
         raise UserError(f"{path} holds no run: there is no config.json in it") from error
@@ -228,8 +301,7 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     Returns:
       The logged lines, oldest first, each with its "step"; none where there is no log.
     """
-    log = pathlib.Path(path) / "metrics.jsonl"
-    return [entry for _, entry in _entries(log)] if log.exists() else []
+    return logfile.read(pathlib.Path(path) / "metrics.jsonl")
 
 
 def _lock(path: pathlib.Path) -> int:
@@ -257,9 +329,13 @@ def _lock(path: pathlib.Path) -> int:
             f"workdir {path} is in use by {holder or 'another process'}; wait for it to end, or "
             f"use another workdir"
         )
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    try:
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    except OSError as error:
+        os.close(descriptor)
+        raise UserError(f"workdir {path} cannot be written: {reason(error)}") from error
     return descriptor
 
 
@@ -274,72 +350,8 @@ def _may_live(holder: str) -> bool:
 
 
 def _release(descriptor: int) -> None:
-    """Unlocks the directory and empties its lock file."""
-    os.ftruncate(descriptor, 0)
-    os.close(descriptor)
-
-
-def _changes(stored: dict, settings: dict, step: int) -> list[dict]:
-    """The recorded changes of settings with those made now, oldest first; prints the latter."""
-    then = stored["config"]
-    changed = {
-        name: [then[name], value]
-        for name, value in settings.items()
-        if name != "workdir" and name in then and then[name] != value
-    }
-    before = stored.get("changes")
-    before = before[-99:] if isinstance(before, list) else []
-    if not changed:
-        return before
-    said = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changed.items())
-    print(f"settings changed: {said}", flush=True)
-    return [*before, {"step": step, **changed}]
-
-
-def _check_same(stored: dict, record: dict, fixed: dict[str, Any], path: pathlib.Path) -> None:
-    """Refuses settings that may not change in a run, and names them.
-
-    A setting that the version of the run did not have yet counts as its default in `fixed`, which
-    is what that version did.
-    """
-    if stored["experiment"] != record["experiment"]:
-        raise UserError(f"{path} holds a run of {stored['experiment']}; use another workdir")
-    then, settings = {**fixed, **stored["config"]}, record["config"]
-    different = [
-        f"{name} is {then[name]} there, {settings[name]} here"
-        for name in fixed
-        if then[name] != settings[name]
-    ]
-    if stored["data"]["fingerprint"] != record["data"]["fingerprint"] and not different:
-        different = ["the training data have changed"]
-    if different:
-        raise UserError(
-            f"{path} holds a run with other settings: {'; '.join(different[:6])}; "
-            "use another workdir, or the settings in its run.flags"
-        )
-
-
-def _entries(log: pathlib.Path) -> list[tuple[str, dict[str, Any]]]:
-    """The lines of a log and their content, without those that are cut off or damaged."""
-    found = []
-    for line in log.read_text(errors="replace").splitlines(keepends=True):
-        with contextlib.suppress(ValueError, RecursionError):
-            entry = json.loads(line)
-            if line.endswith("\n") and isinstance(entry, dict) and type(entry.get("step")) is int:
-                found.append((line, entry))
-    return found
-
-
-def _number(value: Any) -> float:
-    """A number of a log's line, which may be anything; 0 for all else."""
-    return float(value) if type(value) in (int, float) and np.isfinite(value) else 0.0
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-    """Writes a whole file atomically."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with unfinished.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    """Unlocks the directory and empties its lock file, where it can still be written."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+    with contextlib.suppress(OSError):
+        os.close(descriptor)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxgan import data, images, parallel
 from jaxgan.data.registry import Source
 from jaxgan.metrics import evaluate, features, reference
+from jaxgan.run import watchdog
 from jaxgan.run.experiment import Experiment, Score
 from jaxgan.types import Key, UserError
 
@@ -119,7 +120,7 @@ class ImageScorer:
         assert self._real is not None, "prepare comes first"
         # As bytes, and of the latents that `experiments.evaluate` draws: the numbers are its own.
         generated = images.to_uint8(draw(jax.random.key(KEY), self._num)["image"])
-        fake = features.extract(self._feature_fn, generated, place=parallel.spread())
+        fake = features.extract(self._feature_fn, generated, place=_counted(parallel.spread()))
         return evaluate.compare(self._real, fake)
 
 
@@ -144,6 +145,16 @@ class TaskScorer:
           The numbers, by name.
         """
         return self._score.measure(draw(jax.random.key(KEY), self._score.num))
+
+
+def _counted(place: features.Place) -> features.Place:
+    """Tells the watchdog of each batch."""
+
+    def counted(batch: np.ndarray) -> Any:
+        watchdog.progress()
+        return place(batch)
+
+    return counted
 
 
 def best_metric(config: Any, experiment: Experiment) -> str:

@@ -25,6 +25,7 @@ from jaxgan.run import (
     scoring,
     signals,
     summaries,
+    trouble,
     watchdog,
 )
 from jaxgan.run.config import Keys, RunConfig
@@ -124,7 +125,9 @@ class Session:
                 contextlib.closing(
                     launch.batches(self.source, config, start, self.mesh)
                 ) as batches,
-                watchdog.Watchdog(limit=config.data_timeout) as dog,
+                watchdog.Watchdog(
+                    limit=config.data_timeout, step_limit=config.step_timeout, start=start
+                ) as dog,
             ):
                 return loop.fit(
                     step,
@@ -132,14 +135,15 @@ class Session:
                     dog.over(batches),
                     key=self.keys.train,
                     num_steps=config.num_steps,
-                    hooks=[newest, *self._hooks(guard, log)],
+                    hooks=[newest, *self._hooks(guard, log, dog)],
                     steps_per_call=config.steps_per_call,
                 )
         except signals.Interrupted as stop:
             guard.flush()
+            log.flush()
+            self.folder.sync()
             checkpoint.save(self.manager, stop.state)
             self.manager.wait_until_finished()
-            log.flush()
             step_now = int(stop.state.step)
             say(f"{stop}: saved step {step_now}; the same command resumes")
             raise SystemExit(128 + stop.signum) from None
@@ -165,7 +169,7 @@ class Session:
         else:
             print(f"saved step {int(state.step)} before the error that follows", flush=True)
 
-    def _hooks(self, guard: hooks.Guard, log: hooks.Log) -> list[loop.Hook]:
+    def _hooks(self, guard: hooks.Guard, log: hooks.Log, dog: watchdog.Watchdog) -> list[loop.Hook]:
         """What happens after each step, in this order."""
         config = self.config
 
@@ -178,27 +182,34 @@ class Session:
         def flush() -> None:
             guard.flush()
             log.flush()  # a run killed right after a checkpoint has logged up to it
+            self.folder.sync()
 
         def score(step: int, state: GANState) -> None:
             flush()
             self._score(log, step, state)
 
         at, last = hooks.sample_every, config.num_steps
+        save = hooks.save_every(
+            config.save_every,
+            last,
+            self.manager,
+            flush,
+            asked=self.interrupts.save_asked,
+            stop=config.on_failed_save == "stop",
+            wait=not config.async_saves,
+        )
+        named: dict[str, loop.Hook] = {
+            "computing": guard,  # it waits for the step before
+            "logging": log,
+            "saving samples": at(config.sample_every, last, save_samples),
+            **({"scoring": at(config.eval_every, last, score)} if config.eval_every else {}),
+            "saving a checkpoint": save,
+            "asking for signals": self.interrupts,
+        }
+        # One process scores, and says how far it is; the others only wait for it.
+        own = processes.is_main()
         return [
-            guard,
-            log,
-            at(config.sample_every, last, save_samples),
-            *([at(config.eval_every, last, score)] if config.eval_every else []),
-            hooks.save_every(
-                config.save_every,
-                last,
-                self.manager,
-                flush,
-                asked=self.interrupts.save_asked,
-                stop=config.on_failed_save == "stop",
-                wait=not config.async_saves,
-            ),
-            self.interrupts,
+            dog.named(name, hook, limited=own or name != "scoring") for name, hook in named.items()
         ]
 
     def _score(self, log: hooks.Log, step: int, state: GANState) -> None:
@@ -228,7 +239,7 @@ class Session:
         line = {**values, scoring.PROTOCOL: self.scorer.protocol}
         log.insert(step, line, f"step {step}/{self.config.num_steps}  {name} {values[name]:.4f}")
         saved = [*checkpoint.finished_steps(self.manager), step]
-        return scoring.best_step(rundir.read_metrics(self.folder.path), metric, saved) == step
+        return scoring.best_step(self.folder.metrics(), metric, saved) == step
 
     def _draws(self, state: GANState) -> list[scoring.Draw]:
         """Draws samples, one function for the generator of each seed."""
@@ -257,7 +268,7 @@ class Session:
         if self.source is not None and not real.exists():
             chosen = subsets.choose(self.source, config.num_samples)
             examples = self.source[chosen]
-            images.save_png(real, show(examples))
+            self.folder.save_picture(real.name, show(examples))
 
     def results(self, state: GANState, seconds: float) -> dict[str, Any] | None:
         """Measures the trained generators as the experiment says, and writes the table's row.
@@ -282,7 +293,11 @@ class Session:
             "seconds": round(seconds, 1),
             "num_samples": score.num,
         }
-        modes.save_results(self.folder.path / "results.json", results)
+        path = self.folder.path / "results.json"
+        try:
+            modes.save_results(path, results)
+        except OSError as error:
+            say(f"warning: {path} cannot be written: {trouble.reason(error)}")
         return results
 
     def _rolled_back(self, error: hooks.Diverged, times: int) -> GANState:
