@@ -34,7 +34,7 @@ class Trouble:
     def worked(self) -> None:
         """Says that it is written again, where a warning was printed before."""
         if self.told:
-            tell(f"note: {self._what} is written again")
+            tell(f"note: {self._what}: written again")
         self.told = False
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxgan.run import driver
+from jaxgan.run import cli, driver
 from jaxgan.run.experiment import Experiment
 from jaxgan.state import GANState, init_player, init_state
 from tests.helpers import runs
@@ -54,4 +54,4 @@ def train(workdir, *, at=None, step=advance, **settings) -> GANState | None:
 
 
 if __name__ == "__main__":
-    train(sys.argv[1], **json.loads(sys.argv[2]))
+    cli.or_one_line(lambda: train(sys.argv[1], **json.loads(sys.argv[2])))
