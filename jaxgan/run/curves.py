@@ -91,10 +91,11 @@ class Curves:
         self._append(lambda: self._picture(step, png))
 
     def close(self) -> None:
-        """Makes up for what could not be written, and closes the file."""
+        """Makes up for what could not be written, closes the file, and leaves no other."""
         if self._file is None and self._trouble.told:
             self._rewrite(self._entries())
         self._close()
+        remove_emptied(self._folder)
 
     def _append(self, event: Callable[[], bytes]) -> None:
         """Adds an event, whole or not at all."""
@@ -122,9 +123,14 @@ class Curves:
             self._folder.mkdir(exist_ok=True)
             older = [path for path in self._folder.iterdir() if _is_ours(path)]
             self._file = self._made(self._new_path(older), entries)
+            # A TensorBoard in the middle of a file goes on to the next at its end only, and waits
+            # for ever where the file is gone.
             for path in older:
                 with contextlib.suppress(OSError):
-                    path.unlink()
+                    if path.lstat().st_size:
+                        os.truncate(path, 0)
+                    else:
+                        path.unlink()
         except OSError as error:
             self._failed(error)
             took = time.monotonic() - begun
@@ -227,6 +233,18 @@ class Curves:
         if file is not None:
             with contextlib.suppress(OSError):
                 file.close()
+
+
+def remove_emptied(folder: pathlib.Path) -> None:
+    """Removes the event files that were replaced, and emptied, some time ago.
+
+    Args:
+      folder: of the event files; there may be none.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if _is_ours(path) and not path.lstat().st_size:
+                path.unlink()
 
 
 def _is_ours(path: pathlib.Path) -> bool:

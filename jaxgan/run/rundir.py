@@ -90,6 +90,7 @@ class RunDir:
             with self._one_line():
                 self._stored = self._check_record(upgraded)
                 leftovers.remove(self.path)
+                curves.remove_emptied(self.path / "tensorboard")
                 if self._stored is None:
                     self._write_record([])
         except BaseException:

@@ -72,8 +72,8 @@ def _check_whole(workdir):
     assert set(shown) == {name for line in lines for name in line} - {"step"}
     for name, points in shown.items():
         assert [step for step, _ in points] == [x["step"] for x in lines if name in x], name
-    there = sorted(path.name for path in (workdir / "samples").glob("step_*.png"))
-    assert [f"step_{step:08d}.png" for step in pictures] == there
+    there = sorted(int(path.stem[5:]) for path in (workdir / "samples").glob("step_*.png"))
+    assert pictures == [step for step in there if step <= logged[-1]]  # more: of a lost process
     assert not [path for path in workdir.rglob("*.tmp")] and len(events.files(workdir)) == 1
 
 
