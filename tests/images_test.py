@@ -76,3 +76,10 @@ def test_png_of_floats_is_refused_and_leaves_the_old_file(tmp_path):
     with pytest.raises(AssertionError):
         images.save_png(tmp_path / "a.png", np.zeros((2, 2, 1), np.float32))
     assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_png_that_cannot_be_written_leaves_nothing_unfinished(tmp_path):
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(OSError):
+        images.save_png(tmp_path / "a.png", np.zeros((2, 2, 1), np.uint8))
+    assert os.listdir(tmp_path) == ["a.png"]

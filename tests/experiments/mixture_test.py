@@ -74,6 +74,15 @@ def test_a_finished_run_shows_its_row_again_and_changes_nothing(straight, capsys
     assert row.startswith("| ring | modes ") and command.tree(straight / "checkpoints") == before
 
 
+def test_a_finished_run_whose_results_are_damaged_is_measured_again(straight, capsys):
+    before = _results(straight)
+    (straight / "results.json").write_bytes(bytes(300))
+    mixture.run(_config(straight))
+    _, said, row = capsys.readouterr().out.splitlines()
+    assert said.endswith("results.json cannot be read; it is measured again")
+    assert row.startswith("| ring | modes ") and _results(straight)["kl"] == before["kl"]
+
+
 def test_a_run_is_sampled_and_scored_from_its_directory(straight, tmp_path):
     out = tmp_path / "points.npz"
     config = sample.Config(workdir=str(straight), out=str(out), member=1, num=2500)

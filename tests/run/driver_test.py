@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgan.run import checkpoint, experiment, hooks, load, rundir
+from jaxgan.run import checkpoint, driver, experiment, hooks, load, rundir
 from jaxgan.types import UserError
 from tests.helpers import command, runs, tiny, toy
 
@@ -199,11 +199,35 @@ def test_steps_that_diverge_are_skipped_and_the_run_is_the_same_when_resumed(tmp
     assert runs.different(tmp_path / "other", tmp_path / "run", 8) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["", '{"protocol": "ri', "\0" * 300, "[1]", "3", '{"protocol": "ring"}', "[" * 9000,
+     '{"protocol": "r", "seeds": 1, "modes": ["x"], "floor": {"modes": 8}, "seconds": 1}'],
+)  # fmt: skip
+def test_results_that_are_damaged_are_measured_again(tmp_path, capsys, text):
+    (tmp_path / "results.json").write_text(text)
+    assert driver._written_row(tmp_path / "results.json") is None
+    said = capsys.readouterr().out
+    assert said == f"note: {tmp_path}/results.json cannot be read; it is measured again\n"
+
+
 def test_divergence_ends_the_process_with_one_line_and_code_1(tmp_path):
     settings = {"num_steps": 30, "save_every": 1, "sample_every": 1, "keep_memory": True, **WILD}
     argv = runs.flags(tmp_path / "run", **settings)
     message = command.mistake(runs.MODULE, *argv, code=1)
     assert message.startswith("step ") and "discriminator" in message
+
+
+def test_a_run_whose_checkpoints_somebody_moved_is_refused(tmp_path, capsys):
+    _run(tmp_path / "run", num_steps=3)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    checkpoints.rename(tmp_path / "moved")
+    before = command.tree(tmp_path)
+    with pytest.raises(UserError, match=f"{checkpoints} has none; put that folder back"):
+        _run(tmp_path / "run", num_steps=6)
+    assert command.tree(tmp_path) == before and not checkpoints.exists()
+    (tmp_path / "moved").rename(checkpoints)
+    assert int(_run(tmp_path / "run", num_steps=4).step) == 4
 
 
 def test_a_directory_with_other_settings_is_refused_by_their_names(straight):

@@ -1,13 +1,15 @@
 """The run directory: its lock, its record of the settings, and its logs."""
 
 import dataclasses
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxgan.run import cli, rundir
+from jaxgan.run import cli, disk, rundir
 from jaxgan.types import UserError
 
 DATA = {"fingerprint": "abc", "num_classes": 10}
@@ -40,6 +42,37 @@ def test_settings_are_recorded_as_json_and_as_a_flagfile_that_may_be_moved(tmp_p
         "# python -m experiments.some --flagfile=run.flags --workdir=DIRECTORY",
         *("--width=16", "--rate=0.1", "--num_steps=10"),
     ]
+
+
+def test_a_run_has_a_name_of_its_own_that_it_keeps(tmp_path):
+    with _open(tmp_path / "a") as run, _open(tmp_path / "b") as other:
+        assert run.run_id != other.run_id and len(bytes.fromhex(run.run_id)) == 8
+    with _open(tmp_path / "a") as again:
+        assert again.run_id == run.run_id
+        again.start_logs(0)
+    record = rundir.read_config(tmp_path / "a")
+    assert record["run"] == run.run_id
+    assert list(record) == ["experiment", "jaxgan", "run", "data", "config"]
+
+
+def test_a_run_of_an_older_version_gets_a_name_as_it_is_resumed(tmp_path):
+    _used(tmp_path)
+    record = json.loads((tmp_path / "config.json").read_text())
+    del record["run"]
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with _open(tmp_path) as run:
+        assert "run" not in rundir.read_config(tmp_path)  # nothing is trained yet
+        run.start_logs(0)
+    assert rundir.read_config(tmp_path)["run"] == run.run_id != ""
+
+
+def test_other_processes_of_a_run_write_nothing_and_have_no_name(tmp_path):
+    run = rundir.RunDir(tmp_path / "run", Config(), experiment="e", data=DATA, main=False)
+    with run:
+        run.start_logs(0)
+        run.log(1, {"loss": 0.5})
+        run.sync()
+    assert run.run_id == "" and not (tmp_path / "run").exists()
 
 
 def test_a_change_is_recorded_with_its_step_once_training_begins(tmp_path, capsys):
@@ -132,7 +165,17 @@ def test_checkpoints_of_an_unknown_run_are_not_used(tmp_path):
         _open(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"config": 3}', '{"config": {}, "data": {}}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"config": 3}',
+        '{"config": {}, "data": {"fingerprint": ""}, "run": 1}',
+        '{"config": {}, "data": {}}',
+    ],
+)
 def test_a_damaged_record_is_refused_and_kept(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(UserError, match="config.json is not the record of a run"):
@@ -170,6 +213,65 @@ def test_a_file_is_no_directory(tmp_path):
 def test_a_place_that_cannot_be_written_is_named():
     with pytest.raises(UserError, match="workdir /proc/jaxgan cannot be written: "):
         _open("/proc/jaxgan")
+
+
+@pytest.mark.parametrize("full", ["config.json", "run.flags", "metrics.jsonl"])
+def test_a_disk_that_is_full_before_training_is_one_line(tmp_path, monkeypatch, full):
+    _used(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 9}\n{"step": 1}\n')  # to be written anew
+    replace = disk.replace
+
+    def refused(path, text):
+        if path.name == full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        replace(path, text)
+
+    monkeypatch.setattr(disk, "replace", refused)
+    line = f"workdir {tmp_path} cannot be written: No space left on device; make room there"
+    with pytest.raises(UserError, match=line):
+        _used(tmp_path, start=1, num_steps=20)
+    if full != "metrics.jsonl":
+        with pytest.raises(UserError, match="cannot be written: No space left"):
+            _used(tmp_path / "new")
+    monkeypatch.undo()
+    _used(tmp_path, start=1, num_steps=20)  # the lock is free
+
+
+def test_pictures_that_cannot_be_written_are_one_warning(tmp_path, monkeypatch, capsys):
+    picture = np.zeros((4, 4, 1), np.uint8)
+    with _open(tmp_path) as run:
+        run.start_logs(0)
+        (tmp_path / "samples").write_text("in the way")
+        for step in (1, 2):
+            run.save_samples(step, picture)
+        (tmp_path / "samples").unlink()
+        run.save_samples(3, picture)
+        run.sync()
+    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["step_00000003.png"]
+    assert capsys.readouterr().out.splitlines() == [
+        f"warning: {tmp_path}/samples cannot be written: File exists; training continues",
+        f"note: {tmp_path}/samples: written again",
+    ]
+
+
+def test_all_that_was_written_is_synced_and_a_failure_is_a_warning(tmp_path, monkeypatch, capsys):
+    synced = []
+    monkeypatch.setattr(disk, "sync_file", lambda path: synced.append(path.name))
+    monkeypatch.setattr(disk, "sync_folder", lambda path: synced.append(path.name))
+    with _open(tmp_path / "run") as run:
+        run.start_logs(0)
+        run.log(1, {"loss": 0.5})
+        run.save_samples(1, np.zeros((4, 4, 1), np.uint8))
+        synced.clear()
+        run.sync()
+        assert sorted(synced) == ["metrics.jsonl", "run", "samples", "step_00000001.png"]
+        synced.clear()
+        run.sync()  # nothing new
+        assert set(synced) <= {"run"}
+        monkeypatch.setattr(disk, "sync_folder", lambda path: os.stat("/no/such/file"))
+        run.sync()
+        run.sync()
+    assert capsys.readouterr().out.count("warning: ") == 1
 
 
 def _logged(path):
