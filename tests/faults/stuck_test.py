@@ -1,4 +1,4 @@
-"""A write that never returns, as on a network disk that is gone, does not stop training for ever."""
+"""A write that never returns, as on a network disk that is gone: training does not wait long."""
 
 import os
 import re
