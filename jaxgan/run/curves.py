@@ -93,7 +93,10 @@ class Curves:
     def close(self) -> None:
         """Makes up for what could not be written, closes the file, and leaves no other."""
         if self._file is None and self._trouble.told:
-            self._rewrite(self._entries())
+            self._rewrite()
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.fsync(self._file.fileno())
         self._close()
         remove_emptied(self._folder)
 
@@ -101,7 +104,7 @@ class Curves:
         """Adds an event, whole or not at all."""
         if self._file is None:
             if time.monotonic() >= self._next:
-                self._rewrite(self._entries())
+                self._rewrite()
             return
         end = None
         try:
@@ -115,11 +118,12 @@ class Curves:
                     self._file.truncate(end)
             self._failed(error)
 
-    def _rewrite(self, entries: Sequence[Mapping[str, Any]]) -> None:
-        """Makes the file anew, and removes the one it replaces."""
+    def _rewrite(self, entries: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Makes the file anew from the log, and empties the one it replaces."""
         self._close()
         begun = time.monotonic()
         try:
+            entries = self._entries() if entries is None else entries
             self._folder.mkdir(exist_ok=True)
             older = [path for path in self._folder.iterdir() if _is_ours(path)]
             self._file = self._made(self._new_path(older), entries)
@@ -139,7 +143,7 @@ class Curves:
             self._trouble.worked()
 
     def _made(self, path: pathlib.Path, entries: Sequence[Mapping[str, Any]]) -> BinaryIO:
-        """Writes a file under another name, that TensorBoard does not look at, and renames it."""
+        """Writes a file under a name that TensorBoard does not look at, and renames it."""
         unfinished = self._folder / f".curves.{os.getpid()}.tmp"
         file = unfinished.open("wb", buffering=0)
         try:
@@ -180,7 +184,7 @@ class Curves:
         values = [
             Summary.Value(tag=_tag(name), simple_value=value)
             for name, value in entry.items()
-            if name != "step" and type(value) in (int, float) and _is_finite(value)
+            if name != "step" and _is_finite(value)
         ]
         return self._event(entry["step"], values)
 
@@ -255,7 +259,10 @@ def _tag(name: str) -> str:
     return name if name.isascii() else name.encode(errors="replace").decode()
 
 
-def _is_finite(value: float) -> bool:
+def _is_finite(value: Any) -> bool:
+    """Whether a value of the log, which may be anything, is a number that can be drawn."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
     try:
         return math.isfinite(value)
     except OverflowError:  # a whole number beyond all floats
@@ -273,4 +280,4 @@ def seconds(entry: Mapping[str, Any], otherwise: float) -> float:
       Seconds.
     """
     value: Any = entry.get("seconds")
-    return float(value) if type(value) in (int, float) and _is_finite(value) else otherwise
+    return float(value) if _is_finite(value) else otherwise

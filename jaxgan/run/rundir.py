@@ -68,7 +68,7 @@ class RunDir:
             or holds a run with other settings.
         """
         self.path = pathlib.Path(os.path.realpath(os.path.expanduser(path)))
-        self.run_id = ""
+        self.run_id: str = ""
         self._main = main
         if not main:
             return
@@ -96,7 +96,7 @@ class RunDir:
         except BaseException:
             _release(self._locked)
             raise
-        self.run_id: str = self._record["run"]
+        self.run_id = self._record["run"]
 
     @property
     def checkpoints(self) -> pathlib.Path:
@@ -200,7 +200,8 @@ class RunDir:
             self._log.sync()
             pictures, self._unsynced = self._unsynced, []
             for path in pictures:
-                disk.sync_file(path)
+                with contextlib.suppress(FileNotFoundError):  # somebody may tidy up
+                    disk.sync_file(path)
             for folder in {path.parent for path in pictures} | {self.path}:
                 disk.sync_folder(folder)
         except OSError as error:
@@ -214,6 +215,7 @@ class RunDir:
             return
         if self._curves is not None:
             self._log.close()
+            self.sync()
             self._curves.close()
         leftovers.note_checkpoint(self.path)
         _release(self._locked)

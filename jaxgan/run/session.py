@@ -204,12 +204,12 @@ class Session:
             "saving samples": at(config.sample_every, last, save_samples),
             **({"scoring": at(config.eval_every, last, score)} if config.eval_every else {}),
             "saving a checkpoint": save,
-            "asking for signals": self.interrupts,
+            "agreeing on signals": self.interrupts,
         }
         # One process scores, and says how far it is; the others only wait for it.
         own = processes.is_main()
         return [
-            dog.named(name, hook, limited=own or name != "scoring") for name, hook in named.items()
+            dog.named(name, hook, watched=own or name != "scoring") for name, hook in named.items()
         ]
 
     def _score(self, log: hooks.Log, step: int, state: GANState) -> None:

@@ -66,7 +66,7 @@ class Watchdog:
         """
         self._data, self._other = (warn, limit), (step_warn, step_limit)
         self._tick, self._end, self._end_step = tick, end, end_step
-        self._step, self._unlimited = start, frozenset[str]()
+        self._step = start
         self._phase = _Phase("", None, 0)
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -107,29 +107,27 @@ class Watchdog:
             finally:
                 self._enter("", watched=False)
 
-    def named(self, name: str, hook: Hook, *, limited: bool = True) -> Hook:
+    def named(self, name: str, hook: Hook, *, watched: bool = True) -> Hook:
         """Makes a hook a phase of its own.
 
         Args:
           name: what it does.
           hook: called after a step.
-          limited: whether the limit holds for it.
+          watched: whether it is watched, or may take as long as another process does.
 
         Returns:
           The hook.
         """
-        if not limited:
-            self._unlimited |= {name}
 
-        def watched(step: int, state: GANState, metrics: Metrics) -> None:
+        def phase(step: int, state: GANState, metrics: Metrics) -> None:
             self._step = step
-            self._enter(name)
+            self._enter(name, watched=watched)
             try:
                 hook(step, state, metrics)
             finally:
                 self._enter(self.STEP)
 
-        return watched
+        return phase
 
     def again(self) -> None:
         """Begins the phase anew: there was progress in it."""
@@ -148,7 +146,6 @@ class Watchdog:
                 seen, waited = phase, 0.0
                 continue
             warn, limit = self._data if phase.name == self.DATA else self._other
-            limit = 0.0 if phase.name in self._unlimited else limit
             warned, waited = waited >= warn, waited + elapsed
             if waited >= warn and not warned:
                 tell(f"warning: {_told(phase, waited)}")

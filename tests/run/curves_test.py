@@ -101,6 +101,13 @@ def test_what_is_no_number_is_left_out(tmp_path):
     assert shown == {"loss": [(1, 0.5)], "whole": [(1, 3.0)], "?": [(1, 1.0)]}
 
 
+def test_numbers_of_numpy_are_drawn_at_once_too(tmp_path):
+    with _open(tmp_path) as run:
+        run.start_logs(0)
+        run.log(1, {"loss": np.float64(0.5)})
+        assert _shown(tmp_path) == [(1, 0.5)]
+
+
 def test_pictures_are_drawn_again_up_to_the_step_and_only_whole_ones(tmp_path):
     with _open(tmp_path) as run:
         run.start_logs(0)

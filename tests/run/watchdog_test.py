@@ -97,6 +97,6 @@ def test_what_goes_on_has_not_stood_still(capfd):
     with dog:
         hooks = [dog.named("scoring", in_pieces)]
         hooks += [dog.named(f"hook {n}", _blocking(0.15)) for n in range(3)]
-        hooks += [dog.named("waiting for another", _blocking(0.5), limited=False)]
+        hooks += [dog.named("waiting for another", _blocking(0.5), watched=False)]
         _train(dog, hooks)
     assert ended == [] and capfd.readouterr().err == ""
