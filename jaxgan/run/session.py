@@ -140,10 +140,9 @@ class Session:
                 )
         except signals.Interrupted as stop:
             guard.flush()
-            log.flush()
-            self.folder.sync()
             checkpoint.save(self.manager, stop.state)
             self.manager.wait_until_finished()
+            log.flush()
             step_now = int(stop.state.step)
             say(f"{stop}: saved step {step_now}; the same command resumes")
             raise SystemExit(128 + stop.signum) from None
