@@ -14,12 +14,12 @@ from jaxgan.run import manifest
 from jaxgan.run.manifest import Damaged
 
 _WORDS = {
-    "jax": "jax {}",
-    "jaxlib": "jaxlib {}",
-    "platform": "{}",
-    "device_kind": "{} devices",
-    "devices": "{} devices in all",
-    "cores": "{} cores",
+    "jax": "jax",
+    "jaxlib": "jaxlib",
+    "platform": "platform",
+    "device_kind": "device",
+    "devices": "number of devices",
+    "cores": "number of cores",
 }
 
 
@@ -66,8 +66,8 @@ def differences(folder: pathlib.Path) -> str | None:
       folder: the step, verified.
 
     Returns:
-      "jax 0.10.2 there, jax 0.11.0 here; 8 cores there, 2 cores here"; None if in nothing, or if it
-      is not known.
+      "jax 0.10.2 (here 0.11.0), number of cores 8 (here 2)"; None if in nothing, or if it is not
+      known.
     """
     try:
         then = manifest.record(folder).get("written_with")
@@ -77,11 +77,11 @@ def differences(folder: pathlib.Path) -> str | None:
         return None
     now = here()
     said = [
-        f"{words.format(_shown(then[name]))} there, {words.format(now[name])} here"
+        f"{words} {_shown(then[name])} (here {now[name]})"
         for name, words in _WORDS.items()
-        if name in now and isinstance(then.get(name), str | int) and then[name] != now[name]
+        if name in now and type(then.get(name)) in (str, int) and then[name] != now[name]
     ]
-    return "; ".join(said) or None
+    return ", ".join(said) or None
 
 
 def _shown(value: str | int) -> str:
