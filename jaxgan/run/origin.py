@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping
 
 import jax
-import jaxlib
+import jaxlib.version
 
 from jaxgan.run import manifest
 from jaxgan.run.manifest import Damaged
@@ -33,7 +33,7 @@ def here() -> dict[str, str | int]:
     device = jax.devices()[0]
     described: dict[str, str | int] = {
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": jaxlib.version.__version__,
         "platform": device.platform,
         "device_kind": device.device_kind,
         "devices": jax.device_count(),

@@ -51,17 +51,23 @@ class Recorder:
     def _seen_by(self, name, real):
         def seen(path, *args, **options):
             with self._lock:
-                self._look()
                 there = self._name(path, options.get("dir_fd"))
-                result = real(path, *args, **options)
                 if there is None:
-                    return result
+                    return real(path, *args, **options)
+                if name in ("fsync", "rename", "replace"):
+                    self._look()
                 if name == "fsync":
                     self.operations.append(("sync", there))
-                elif name in ("rename", "replace"):
+                    return None  # the disk of which this is the record needs no real one
+                result = real(path, *args, **options)
+                if name in ("rename", "replace"):
                     self._rename(there, self._name(args[0], None))
-                else:
-                    self._look()
+                elif name == "mkdir":
+                    self._seen[there] = None
+                    self.operations.append(("mkdir", there))
+                elif there in self._seen:
+                    del self._seen[there]
+                    self.operations.append(("unlink", there))
                 return result
 
         return seen

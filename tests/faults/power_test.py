@@ -16,7 +16,8 @@ from jaxgan.run import checkpoint, manifest, tidy
 from tests.faults import cuts, small, traced
 from tests.helpers import runs, tiny
 
-STEPS = range(1, 7)  # of which three are kept
+STEPS = range(1, 6)
+KEPT = 2  # of them, so that states of the disk are small
 
 
 def _state(step):
@@ -25,13 +26,13 @@ def _state(step):
 
 @functools.cache
 def _operations():
-    """What happens on the disk while six steps are saved, by two processes."""
+    """What happens on the disk while the steps are saved, by two processes."""
     folder = runs.folder() / "run"
     folder.mkdir()
     recorder = cuts.Recorder(folder)
     with recorder.recording():
         for part in (STEPS[:3], STEPS[3:]):
-            with checkpoint.manager(folder / "checkpoints") as manager:
+            with checkpoint.manager(folder / "checkpoints", max_to_keep=KEPT) as manager:
                 for step in part:
                     checkpoint.save(manager, _state(step))
                     manager.wait_until_finished()
@@ -101,8 +102,8 @@ CODE = """
 import os
 from jaxgan.run import checkpoint
 from tests.faults import small
-with checkpoint.manager({folder!r}) as manager:
-    for step in range(1, 7):
+with checkpoint.manager({folder!r}, max_to_keep=2) as manager:
+    for step in range(1, 6):
         checkpoint.save(manager, small.state(step, step=step))
         manager.wait_until_finished()
         os.path.exists({mark!r} + str(step))
