@@ -3,12 +3,14 @@
 `cuts` says what a disk may hold; here the real code makes the operations and reads the results.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
 import pathlib
 import random
 import shutil
+import subprocess
 
 import pytest
 
@@ -144,3 +146,33 @@ def test_in_a_run_files_come_before_the_name_and_the_name_before_a_removal(tmp_p
         disk.apply(operation)
     assert named == [f"{folder}/{step}" for step in range(1, 6)] and removed == ["1", "2"]
     assert runs.steps_saved(tmp_path / "run") == [3, 4, 5]
+
+
+@contextlib.contextmanager
+def _mounted(image, place):
+    """A file system in a file; skips where none may be mounted."""
+    place.mkdir(exist_ok=True)
+    mount = ["mount", "-o", "loop", str(image), str(place)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("may not mount")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.mark.slow  # needs the right to mount
+def test_a_real_disk_cut_off_right_after_each_save(tmp_path):
+    image, copy = tmp_path / "image", tmp_path / "copy"
+    image.write_bytes(bytes(16 * 2**20))
+    if not shutil.which("mkfs.ext4"):
+        pytest.skip("needs mkfs.ext4")
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    with _mounted(image, tmp_path / "disk") as disk:
+        with checkpoint.manager(disk / "checkpoints") as manager:
+            for step in STEPS:
+                checkpoint.save(manager, _state(step))
+                manager.wait_until_finished()
+                shutil.copyfile(image, copy)  # what was not synced is not in it
+                with _mounted(copy, tmp_path / "after") as after:
+                    _check(after, step, set(), every_one=True)
