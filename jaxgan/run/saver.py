@@ -303,7 +303,7 @@ class Manager:
         if not processes.is_main():
             return
         assert self._saving is not None
-        (folder,) = tidy.unfinished(self.directory, self._saving)
+        (folder,) = tidy.unfinished(self.directory, step=self._saving)
         self._check_readable(folder)
         disk.sync_tree(folder)
         manifest.write(folder, run=self.run_id, step=self._saving, written_with=origin.here())

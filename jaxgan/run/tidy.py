@@ -26,7 +26,7 @@ def check_path(directory: pathlib.Path) -> None:
         )
 
 
-def unfinished(directory: pathlib.Path, step: int | None = None) -> list[pathlib.Path]:
+def unfinished(directory: pathlib.Path, *, step: int | None = None) -> list[pathlib.Path]:
     """Lists the temporary folders of steps that are not finished.
 
     Args:
