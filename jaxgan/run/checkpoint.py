@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxgan.parallel import processes
-from jaxgan.run import manifest, saver
+from jaxgan.run import disk, manifest, origin, saver
 from jaxgan.run.manifest import Damaged
 from jaxgan.run.saver import Manager
 from jaxgan.state import GANState
@@ -31,6 +31,8 @@ def manager(
     *,
     max_to_keep: int = MAX_TO_KEEP,
     best: Callable[[Sequence[int]], int | None] | None = None,
+    every: int = 1,
+    run_id: str = "",
 ) -> Manager:
     """Opens a folder of checkpoints, creating it if needed.
 
@@ -39,19 +41,24 @@ def manager(
       max_to_keep: how many of the newest steps are kept.
       best: returns the one of these steps that is kept beside the newest, or None; called at each
         save with all steps and the one being saved.
+      every: the newest multiple of it is kept, too, for `good_step` to find.
+      run_id: of the run, recorded with each step; those of another run are refused. Empty where
+        there is none.
 
     Returns:
       The manager: close it, or use it as a context manager, so that the last save finishes.
 
     Raises:
-      UserError: the folder cannot be created.
+      UserError: the folder cannot be created, or its path is one that Orbax misreads.
     """
 
     def keep(steps: Sequence[int]) -> list[int]:
         chosen = best(steps) if best else None
-        return [*sorted(steps)[-max_to_keep:], *([] if chosen is None else [chosen])]
+        regular = [step for step in sorted(steps) if step % every == 0]
+        newest = [*sorted(steps)[-max_to_keep:], *regular[-1:]]
+        return [*newest, *([] if chosen is None else [chosen])]
 
-    return Manager(pathlib.Path(directory), keep=keep)
+    return Manager(pathlib.Path(directory), keep=keep, run_id=run_id)
 
 
 def save(manager: Manager, state: GANState) -> None:
@@ -82,11 +89,11 @@ def check_space(manager: Manager, state: GANState, *, more: int) -> None:
       UserError: there is not enough space; the message says how much there is.
     """
     needed = more * saver.size(_items(state))
-    free = processes.call_on_main(lambda: saver.free_bytes(manager.directory))
+    free = processes.call_on_main(lambda: disk.free_bytes(manager.directory))
     if free < needed:
         raise UserError(
-            f"no space in {manager.directory}: {more} checkpoints need {saver.megabytes(needed)}, "
-            f"{saver.megabytes(free)} are free; free some, or use another workdir"
+            f"no space in {manager.directory}: {more} checkpoints need {disk.megabytes(needed)}, "
+            f"{disk.megabytes(free)} are free; free some, or use another workdir"
         )
 
 
@@ -102,20 +109,23 @@ def finished_steps(manager: Manager) -> list[int]:
     return saver.finished(manager.directory)
 
 
-def good_step(manager: Manager, *, strict: bool = False) -> int | None:
+def good_step(manager: Manager, *, strict: bool = False, every: int = 1) -> int | None:
     """Finds the newest step that matches its manifest, and renames the damaged ones after it.
+
+    Where it was saved under other versions or on other devices, a line says so.
 
     Args:
       manager: from `manager`.
       strict: whether a damaged newest step is an error.
+      every: only multiples of it count; other steps are left alone.
 
     Returns:
-      The step; None if nothing was ever saved.
+      The step; None if no such step was ever saved.
 
     Raises:
       UserError: all are damaged, or with `strict` the newest is; the message says how.
     """
-    return processes.call_on_main(lambda: _good_step(manager, strict))
+    return processes.call_on_main(lambda: _good_step(manager, strict, every))
 
 
 def restore(manager: Manager, state: GANState, *, step: int | None = None) -> GANState:
@@ -223,9 +233,9 @@ def _items(state: GANState) -> dict[str, PyTree]:
     return {"state": rest, "gen_ema": state.gen_ema}
 
 
-def _good_step(manager: Manager, strict: bool) -> int | None:
+def _good_step(manager: Manager, strict: bool, every: int) -> int | None:
     """The newest good step; renames damaged ones, so that one process only calls this."""
-    good, bad = _newest_good(manager.directory, saver.ITEMS)
+    good, bad = _newest_good(manager.directory, saver.ITEMS, every=every, run_id=manager.run_id)
     if strict and bad:
         step, problem = next(iter(bad.items()))
         raise UserError(
@@ -233,22 +243,32 @@ def _good_step(manager: Manager, strict: bool) -> int | None:
             "leave out --strict_restore to resume from the one before it"
         )
     if good is None:
-        _check_nothing_is_lost(manager.directory, bad)
+        _check_nothing_is_lost(manager.directory, bad, every)
     for step, problem in bad.items():
         word = "damaged" if step in finished_steps(manager) else "unfinished"
         place = manager.set_aside(step, word)
         print(f"warning: checkpoint {step} is {word}: {problem}; now {place}", flush=True)
+    if good is not None:
+        manager.compare(good)
     return good
 
 
 def _newest_good(
-    directory: pathlib.Path, items: Sequence[str], only: int | None = None
+    directory: pathlib.Path,
+    items: Sequence[str],
+    only: int | None = None,
+    *,
+    every: int = 1,
+    run_id: str = "",
 ) -> tuple[int | None, dict[int, str]]:
     """The newest step whose items are undamaged, and the problem of each newer one."""
     bad = {}
-    for step in reversed(saver.numbered(directory)) if only is None else [only]:
+    steps = [step for step in reversed(saver.numbered(directory)) if step % every == 0]
+    for step in steps if only is None else [only]:
         try:
-            if not _check(directory / str(step), items):
+            if _check(directory / str(step), items):
+                origin.check(directory / str(step), run_id)
+            else:
                 print(f"note: checkpoint {step} has no manifest: it is not verified", flush=True)
             return step, bad
         except Damaged as error:
@@ -275,12 +295,18 @@ def _check(folder: pathlib.Path, items: Sequence[str]) -> bool:
     return False
 
 
-def _check_nothing_is_lost(directory: pathlib.Path, bad: dict[int, str]) -> None:
+def _check_nothing_is_lost(directory: pathlib.Path, bad: dict[int, str], every: int = 1) -> None:
     """Refuses to start at step 0 where there is a damaged checkpoint to resume from."""
     empty = [step for step in bad if not any((directory / str(step)).iterdir())]
     tried = {str(step): problem for step, problem in bad.items() if step not in empty}
     for word in ("damaged", "unfinished"):
-        tried |= {path.name: f"{word} before" for path in directory.glob(f"[0-9]*.{word}.*")}
+        before = (path.name for path in directory.glob(f"[0-9]*.{word}.*"))
+        steps = {name: name.partition(".")[0] for name in before}
+        tried |= {
+            name: f"{word} before"
+            for name, step in steps.items()
+            if not step.isdecimal() or int(step) % every == 0
+        }
     if tried:
         shown = [f"{name}: {problem}" for name, problem in tried.items()][:SHOWN]
         more = f" and {len(tried) - SHOWN} more" if len(tried) > SHOWN else ""

@@ -17,7 +17,7 @@ from jaxgan.data.registry import Source
 from jaxgan.data.spec import Spec
 from jaxgan.metrics import modes
 from jaxgan.parallel import processes
-from jaxgan.run import checkpoint, launch, resume, rundir, scoring, session, signals
+from jaxgan.run import checkpoint, launch, resume, rundir, scoring, session, signals, tidy
 from jaxgan.run.config import DataConfig, RunConfig
 from jaxgan.run.experiment import Build, Experiment
 from jaxgan.run.session import Session, say
@@ -83,6 +83,7 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
         return None
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of the run")
+    tidy.check_path(pathlib.Path(config.workdir).expanduser().resolve())
 
     def fresh() -> GANState:
         return jax.jit(init, out_shardings=shardings)(keys.init)
@@ -96,7 +97,9 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
         signals.Interrupts(parallel.Vote(mesh)) as interrupts,
         processes.call_on_all(lambda: _folder(config, spec)) as folder,
         checkpoint.manager(
-            folder.checkpoints, best=_best(config, experiment, folder.path)
+            folder.checkpoints,
+            best=_best(config, experiment, folder.path),
+            every=config.save_every,
         ) as manager,
         processes.fail_together(),
     ):

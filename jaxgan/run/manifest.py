@@ -1,8 +1,9 @@
 """Manifests: the digest of every file of a saved folder, so that damage is detected on reading.
 
-manifest.json holds the format of the checkpoint, the version that wrote it, size and sha256 of each
-file, and the sha256 of all that. It is written when the files are complete and before the folder is
-renamed to its final name: a folder never lacks it because a process was killed.
+manifest.json holds the format of the checkpoint, the version that wrote it, its run, step and
+surroundings, size and sha256 of each file, and the sha256 of all that. It is written when the files
+are complete and before the folder is renamed to its final name: a folder never lacks it because a
+process was killed.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from jaxgan import __version__
+from jaxgan.run import disk
 from jaxgan.types import UserError
 
 NAME = "manifest.json"
@@ -27,11 +29,12 @@ class Damaged(ValueError):
     """A saved folder has changed since; the message names the file and the problem."""
 
 
-def write(folder: str | os.PathLike) -> None:
+def write(folder: str | os.PathLike, **record: Any) -> None:
     """Writes the manifest of a folder whose files are complete.
 
     Args:
       folder: the saved folder.
+      **record: what else it holds, as JSON.
 
     Raises:
       Damaged: there are links in it, whose targets a manifest does not cover.
@@ -41,12 +44,30 @@ def write(folder: str | os.PathLike) -> None:
         name: {"size": path.stat().st_size, "sha256": _digest(path)}
         for name, path in sorted(_files(folder).items())
     }
-    content = {"format": FORMAT, "jaxgan": __version__, "files": files}
+    content = {"format": FORMAT, "jaxgan": __version__, **record, "files": files}
     with (folder / NAME).open("w") as file:
         json.dump({**content, "sha256": _digest_of(content)}, file, indent=1)
         file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
+    disk.sync_file(folder / NAME)
+    disk.sync_folder(folder)
+
+
+def record(folder: str | os.PathLike) -> dict[str, Any]:
+    """Reads what a manifest holds beside the files; call it after `verify`.
+
+    Args:
+      folder: the saved folder.
+
+    Returns:
+      {"format", "jaxgan", and what `write` was given}.
+
+    Raises:
+      Damaged: there is none that can be read.
+    """
+    content = read_json(pathlib.Path(folder) / NAME)
+    if not isinstance(content, dict):
+        raise Damaged(f"{NAME} is not a manifest")
+    return {name: value for name, value in content.items() if name not in ("files", "sha256")}
 
 
 def verify(folder: str | os.PathLike, *, parts: Collection[str] = ()) -> bool:

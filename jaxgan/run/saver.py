@@ -1,17 +1,16 @@
 """Writing checkpoints: in the background by Orbax, with failures reported in one line each.
 
-Orbax writes a step to a temporary folder. When it is complete, `manifest` adds a digest of each
-file, and a rename makes it a step. A save that fails leaves the earlier steps unchanged.
+Orbax writes a step to a temporary folder. When it is complete and can be read, its files are synced
+to the disk, `manifest` adds a digest of each, and a rename makes it a step. Once that is on the
+disk, too, older steps are removed. A save that fails leaves them unchanged; so do a process killed
+and a power cut at any moment.
 """
 
 import contextlib
 import errno
-import functools
-import logging
 import os
 import pathlib
-import shutil
-import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,12 +20,13 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxgan.parallel import processes
-from jaxgan.run import manifest
+from jaxgan.run import complaints, disk, manifest, origin, tidy
 from jaxgan.types import PyTree, UserError
 
 ITEMS = ("state", "gen_ema")
 FORMAT_KEY = "jaxgan_format"  # in Orbax's own record of a step: it must have a manifest
 METADATA = "_CHECKPOINT_METADATA"
+COMMITTED = "commit_success.txt"
 OVERHEAD_BYTES = 2**16  # of a checkpoint, beside its arrays
 
 
@@ -39,35 +39,42 @@ class SaveFailed(UserError):
 class Manager:
     """A folder of checkpoints, open for saving until `close`; use it as a context manager."""
 
-    def __init__(self, directory: pathlib.Path, *, keep: Callable[[Sequence[int]], Sequence[int]]):
-        """Opens a folder, creating it if needed, and removes what a killed save left.
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *,
+        keep: Callable[[Sequence[int]], Sequence[int]],
+        run_id: str = "",
+    ):
+        """Opens a folder, creating it if needed, and removes what a killed process left.
 
         Args:
           directory: the folder.
           keep: maps the saved steps and the one being saved to those that are kept.
+          run_id: names the run in the manifests.
 
         Raises:
-          UserError: the folder cannot be created.
+          UserError: the folder cannot be created, or its path is one that Orbax misreads.
         """
         self.directory = pathlib.Path(directory).resolve()
+        tidy.check_path(self.directory)
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            disk.make_folder(self.directory)
         except OSError as error:
             raise UserError(f"{self.directory} cannot be created: {error.strerror}") from error
-        for folder in _remove_unfinished(self.directory):
-            print(f"removed {folder}, which an interrupted save left", flush=True)
-        self._options = ocp.CheckpointManagerOptions(
-            preservation_policy=_Keep(keep),
-            lightweight_initialize=True,  # reads nothing that may be damaged
-            async_options=ocp.AsyncOptions(
-                post_finalization_callback=self._describe,
-                # Otherwise Orbax waits until its timeout for one that cannot be created.
-                create_directories_asynchronously=False,
-            ),
-        )
-        self._orbax: ocp.CheckpointManager | None = None
+        for folder in tidy.remove_leftovers(self.directory):
+            what = "removal" if folder.name.endswith(tidy.REMOVED) else "save"
+            print(f"removed {folder}, which an interrupted {what} left", flush=True)
+        self.run_id = run_id
+        self._keep = keep
+        self._orbax: ocp.AsyncCheckpointer | None = None
+        self._thread: threading.Thread | None = None  # waits for the save in progress
+        self._error: BaseException | None = None  # in that thread
         self._saving: int | None = None  # the step being written
+        self._forms: dict[str, list] = {}  # of its arrays, by item
         self._needed = 0  # bytes of it
+        self._durable = False  # whether it is on the disk
+        self._compared: set[int] = set()
         self._failed: SaveFailed | None = None  # not reported yet
 
     def start(self, step: int, items: dict[str, PyTree]) -> None:
@@ -89,17 +96,27 @@ class Manager:
             return
         jax.block_until_ready(items)  # an error of the computation is not one of the save
         self._needed = size(items)
+        self._forms = {name: _forms(item) for name, item in items.items()}
         with self._failure_of(step):
-            if processes.call_on_main(lambda: free_bytes(self.directory)) < self._needed:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self._saving = step
+            old = processes.call_on_main(lambda: self._make_way(step))
+            self._saving, self._durable = step, False
             args = {name: ocp.args.PyTreeSave(item) for name, item in items.items()}
-            self._opened().save(
-                step,
+            orbax = self._opened()
+            orbax.save(
+                self.directory / str(step),
                 args=ocp.args.Composite(**args),
-                force=True,
                 custom_metadata={FORMAT_KEY: manifest.FORMAT},
             )
+            self._thread = threading.Thread(target=self._finish, args=(orbax, step, old))
+            self._thread.start()
+
+    def is_saving(self) -> bool:
+        """Tells whether a step is being written.
+
+        Returns:
+          Whether it is; if not, `failure` does not wait.
+        """
+        return self._thread is not None and self._thread.is_alive()
 
     def failure(self, *, wait: bool = False) -> SaveFailed | None:
         """Returns the failure of a save in the background.
@@ -110,9 +127,8 @@ class Manager:
         Returns:
           The failure, once; None if there is none.
         """
-        if self._saving is not None and self._orbax is not None:
-            if wait or not self._orbax.is_saving_in_progress():
-                self._collect()
+        if wait or not self.is_saving():
+            self._collect()
         failed, self._failed = self._failed, None
         return failed
 
@@ -137,11 +153,31 @@ class Manager:
           Its new path.
         """
         self._collect()
-        self._close_orbax()  # it would still count the step
+        return self._set_aside(step, word)
+
+    def _set_aside(self, step: int, word: str) -> pathlib.Path:
         folder, number = self.directory / str(step), 1
         while (place := folder.with_name(f"{step}.{word}.{number}")).exists():
             number += 1
-        return folder.rename(place)
+        folder.rename(place)
+        disk.sync_folder(self.directory)
+        return place
+
+    def compare(self, step: int) -> None:
+        """Says once in what this process differs from that which saved a step.
+
+        Args:
+          step: one that is verified.
+        """
+        if step in self._compared:
+            return
+        self._compared.add(step)
+        if said := origin.differences(self.directory / str(step)):
+            print(
+                f"note: checkpoint {step} was written with {said}; results may differ in the last "
+                "bits",
+                flush=True,
+            )
 
     def close(self) -> None:
         """Waits for the save in progress, as `wait_until_finished` does."""
@@ -161,17 +197,31 @@ class Manager:
                 raise
             print(f"warning: {failed}", flush=True)  # the error that ended the block is raised
 
-    def _opened(self) -> ocp.CheckpointManager:
-        """Orbax's manager, which counts every folder with a number as its name as a step."""
+    def _make_way(self, step: int) -> list[int]:
+        """Checks that there is space for a step; returns those that go once it is saved."""
+        if disk.free_bytes(self.directory) < self._needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if step in numbered(self.directory):
+            place = self._set_aside(step, "unfinished")
+            print(f"warning: checkpoint {step} is unfinished; now {place}", flush=True)
+        steps = sorted({*finished(self.directory), step})
+        kept = {step, *self._keep(steps)}
+        return [each for each in steps if each not in kept]
+
+    def _opened(self) -> ocp.AsyncCheckpointer:
+        """Orbax's writer. Of its manager, which removes steps itself, nothing else is needed."""
         if self._orbax is None:
-            _quiet_orbax()
-            _remove_unfinished(self.directory)
-            complete = finished(self.directory)
-            incomplete = [step for step in numbered(self.directory) if step not in complete]
-            for step in incomplete if processes.is_main() else ():
-                place = self.set_aside(step, "unfinished")
-                print(f"warning: checkpoint {step} is unfinished; now {place}", flush=True)
-            self._orbax = ocp.CheckpointManager(self.directory, options=self._options)
+            complaints.quiet_orbax()
+            tidy.remove_leftovers(self.directory)
+            options = ocp.AsyncOptions(
+                post_finalization_callback=self._describe,
+                # Otherwise Orbax waits until its timeout for one that cannot be created.
+                create_directories_asynchronously=False,
+            )
+            handler = ocp.CompositeCheckpointHandler(
+                composite_options=ocp.CompositeOptions(async_options=options)
+            )
+            self._orbax = ocp.AsyncCheckpointer(handler, async_options=options)
         return self._orbax
 
     def _close_orbax(self) -> None:
@@ -181,14 +231,38 @@ class Manager:
 
     def _collect(self) -> None:
         """Waits for the save in progress and keeps its failure, if any."""
-        if self._saving is None or self._orbax is None:
+        if self._thread is None or self._saving is None:
             return
+        self._thread.join()
+        self._thread = None
+        error, self._error = self._error, None
         try:
             with self._failure_of(self._saving):
-                self._orbax.wait_until_finished()
+                if error is not None:
+                    raise error
         except SaveFailed as failed:
             self._failed = failed
         self._saving = None
+
+    def _finish(self, orbax: ocp.AsyncCheckpointer, step: int, old: Sequence[int]) -> None:
+        """Waits for a step, then removes those that it replaces; a thread of its own.
+
+        No process may wait for another here: the main threads do that, in an order of their own.
+        """
+        try:
+            orbax.wait_until_finished()
+            if not processes.is_main():
+                return
+            folder = self.directory / str(step)
+            for name in (METADATA, COMMITTED):  # written after the manifest
+                disk.sync_file(folder / name)
+            disk.sync_folder(folder)
+            disk.sync_folder(self.directory)
+            self._durable = True
+            for each in old:
+                disk.remove_tree(self.directory / str(each), removed=tidy.REMOVED)
+        except BaseException as error:  # raised where the save is waited for
+            self._error = error
 
     @contextlib.contextmanager
     def _failure_of(self, step: int) -> Iterator[None]:
@@ -196,50 +270,54 @@ class Manager:
         try:
             yield
         except Exception as error:
-            self._saving = None
+            self._saving = self._thread = None
             with contextlib.suppress(Exception):  # it raises the same again
                 self._close_orbax()
             # Writes that were in progress when another failed may still create their files.
             for wait in (0.0, 0.05, 0.2, 0.5):
                 time.sleep(wait)
-                if not _remove_unfinished(self.directory) and wait:
+                if not tidy.remove_leftovers(self.directory) and wait:
                     break
             good = finished(self.directory)
             if step in good:  # the error came after the save
+                what = (
+                    "old steps could not be removed" if self._durable else "may not be on the disk"
+                )
                 print(
-                    f"warning: step {step} is saved in {self.directory}, but old steps could not "
-                    f"be removed: {_reason(error)}",
+                    f"warning: step {step} is saved in {self.directory}, but {what}: "
+                    f"{complaints.reason(error)}",
                     flush=True,
                 )
                 return
             kept = f"the last good step is {good[-1]}" if good else "no step is saved yet"
-            reason = _reason(error)
+            reason = complaints.reason(error)
             if reason == "no space":
-                free = megabytes(free_bytes(self.directory))
-                reason = f"no space: it needs {megabytes(self._needed)}, {free} are free"
+                free = disk.megabytes(disk.free_bytes(self.directory))
+                reason = f"no space: it needs {disk.megabytes(self._needed)}, {free} are free"
             raise SaveFailed(
                 f"step {step} was not saved in {self.directory}: {reason}; {kept}"
             ) from error
 
     def _describe(self) -> None:
-        """Writes the manifest of the step being written; Orbax calls this before the rename."""
+        """Completes the step being written; Orbax calls this on process 0 before the rename."""
         if not processes.is_main():
             return
-        (folder,) = _unfinished(self.directory, self._saving)
-        manifest.write(folder)
+        assert self._saving is not None
+        (folder,) = tidy.unfinished(self.directory, step=self._saving)
+        self._check_readable(folder)
+        disk.sync_tree(folder)
+        manifest.write(folder, run=self.run_id, step=self._saving, written_with=origin.here())
 
-
-class _Keep(ocp.checkpoint_managers.PreservationPolicy):
-    """Tells Orbax which steps to keep; it removes the others once the new step is complete."""
-
-    def __init__(self, keep: Callable[[Sequence[int]], Sequence[int]]):
-        self._keep = keep
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        del context
-        steps = [checkpoint.step for checkpoint in checkpoints]
-        kept = set(self._keep(steps))
-        return [step in kept for step in steps]
+    def _check_readable(self, folder: pathlib.Path) -> None:
+        """Opens every array of the step being written."""
+        reader = ocp.PyTreeCheckpointHandler()
+        try:
+            for name, forms in self._forms.items():
+                item: Any = folder / name
+                if _forms(reader.metadata(item).tree) != forms:
+                    raise ValueError(f"{name} does not hold the arrays that were to be saved")
+        finally:
+            reader.close()
 
 
 def numbered(directory: pathlib.Path) -> list[int]:
@@ -288,70 +366,7 @@ def size(tree: PyTree) -> int:
     return sum(sizes) + OVERHEAD_BYTES
 
 
-def free_bytes(directory: pathlib.Path) -> int:
-    """Returns the free space of a disk.
-
-    Args:
-      directory: a folder on it.
-
-    Returns:
-      Bytes.
-    """
-    return shutil.disk_usage(directory).free
-
-
-def megabytes(number: int) -> str:
-    """Formats a number of bytes.
-
-    Args:
-      number: of bytes.
-
-    Returns:
-      "1.2 MB".
-    """
-    return f"{number / 1e6:,.1f} MB"
-
-
-def _unfinished(directory: pathlib.Path, step: int | None = None) -> list[pathlib.Path]:
-    """Temporary folders of a step that is not finished; of all steps by default."""
-    number = "[0-9]*" if step is None else str(step)
-    return sorted(directory.glob(f"{number}.orbax-checkpoint-tmp*"))
-
-
-def _remove_unfinished(directory: pathlib.Path) -> list[pathlib.Path]:
-    """Removes the temporary folders of unfinished steps; returns which there were."""
-    folders = _unfinished(directory) if processes.is_main() else []
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-    return folders
-
-
-def _reason(error: BaseException) -> str:
-    """Why a save failed: "no space", or the first line of the error."""
-    cause: BaseException | None = error
-    while cause is not None:
-        full = isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or os.strerror(errno.ENOSPC) in str(cause) or "quota" in str(cause):
-            return "no space"
-        cause = cause.__cause__ or cause.__context__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-@functools.cache
-def _quiet_orbax() -> None:
-    """Keeps Orbax from printing tracebacks of failures that are reported in one line.
-
-    It logs the error and abandons the writes of the other files, each of which prints one, too.
-    """
-    logging.getLogger("absl").addFilter(_not_of_orbax)
-    hook = sys.unraisablehook
-
-    def without_orbax(what: Any) -> None:
-        if "Event loop is closed" not in str(what.exc_value):
-            hook(what)
-
-    sys.unraisablehook = without_orbax
-
-
-def _not_of_orbax(record: logging.LogRecord) -> bool:
-    return record.levelno < logging.ERROR or "orbax" not in pathlib.Path(record.pathname).parts
+def _forms(tree: PyTree) -> list[tuple[tuple[int, ...], str]]:
+    """Shapes and dtypes of a tree, in an order that does not depend on how it is nested."""
+    leaves = jax.tree.leaves(tree)
+    return sorted((tuple(leaf.shape), np.dtype(leaf.dtype).name) for leaf in leaves)

@@ -65,10 +65,10 @@ def _fail_in_the_background(monkeypatch, steps, error):
     """Makes the write of these steps fail when most of it is on the disk."""
     write = manifest.write
 
-    def fail(folder):
+    def fail(folder, **record):
         if int(folder.name.split(".")[0]) in steps:
             raise error
-        write(folder)
+        write(folder, **record)
 
     monkeypatch.setattr(manifest, "write", fail)
 
@@ -98,7 +98,7 @@ def test_a_last_save_that_fails_in_the_background_ends_in_an_error(tmp_path, mon
 def test_a_failure_is_found_without_waiting_within_one_step_of_its_end(tmp_path, monkeypatch):
     gate = threading.Event()
 
-    def fail(folder):
+    def fail(folder, **record):
         gate.wait(20)
         raise OSError(errno.EIO, "Input/output error")
 
@@ -108,7 +108,7 @@ def test_a_failure_is_found_without_waiting_within_one_step_of_its_end(tmp_path,
         hook(2, small.state(step=2), {})
         hook(3, small.state(step=3), {})  # still being written: does not wait
         gate.set()
-        while manager._orbax is not None and manager._orbax.is_saving_in_progress():
+        while manager.is_saving():
             time.sleep(0.01)
         with pytest.raises(saver.SaveFailed, match="step 2"):
             hook(3, small.state(step=3), {})

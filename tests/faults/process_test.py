@@ -138,7 +138,7 @@ def test_an_error_in_a_step_leaves_the_last_checkpoint(tmp_path):
 
 
 def test_an_error_while_another_save_fails_is_the_one_that_is_raised(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(saver.manifest, "write", lambda folder: [][0])
+    monkeypatch.setattr(saver.manifest, "write", lambda folder, **record: [][0])
     with pytest.raises(ZeroDivisionError):
         small.train(tmp_path / "run", at={3: lambda: 1 / 0}, save_every=2)
     said = capsys.readouterr().out

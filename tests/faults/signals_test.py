@@ -40,10 +40,10 @@ def test_sigusr1_saves_once_and_goes_on(tmp_path, capfd):
 def test_sigterm_during_a_save_waits_for_it_and_saves_no_step_twice(tmp_path, monkeypatch, at):
     written, write = [], manifest.write
 
-    def slowly(folder):
+    def slowly(folder, **record):
         time.sleep(0.5)
         written.append(int(folder.name.split(".")[0]))
-        write(folder)
+        write(folder, **record)
 
     monkeypatch.setattr(manifest, "write", slowly)
     with pytest.raises(SystemExit) as caught:
@@ -53,7 +53,7 @@ def test_sigterm_during_a_save_waits_for_it_and_saves_no_step_twice(tmp_path, mo
 
 
 def test_a_signal_whose_save_fails_says_so_and_does_not_pretend(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(manifest, "write", lambda folder: 1 / 0)
+    monkeypatch.setattr(manifest, "write", lambda folder, **record: 1 / 0)
     with pytest.raises(checkpoint.saver.SaveFailed, match="step 3 was not saved"):
         small.train(tmp_path / "run", at={3: _send(signal.SIGTERM)}, save_every=100)
     assert "saved step" not in capsys.readouterr().out
