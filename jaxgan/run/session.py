@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxgan import images, parallel, steps
@@ -16,6 +15,7 @@ from jaxgan.metrics import modes
 from jaxgan.parallel import processes
 from jaxgan.run import (
     checkpoint,
+    ending,
     hooks,
     launch,
     loop,
@@ -30,7 +30,7 @@ from jaxgan.run import (
 from jaxgan.run.config import Keys, RunConfig
 from jaxgan.run.experiment import Experiment, members
 from jaxgan.state import GANState, StepFn
-from jaxgan.types import Key, PyTree, UserError
+from jaxgan.types import Key, PyTree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -119,51 +119,26 @@ class Session:
             seeds=seeds,
             show=processes.is_main(),
         )
+        save = ending.Ending(self.manager, self.interrupts, newest, guard, log)
         try:
             with (
                 contextlib.closing(
                     launch.batches(self.source, config, start, self.mesh)
                 ) as batches,
-                watchdog.Watchdog(limit=config.data_timeout) as dog,
+                watchdog.Watchdog(limit=config.data_timeout, end=save.without_data) as dog,
+                save,  # before the batches are closed, which may take time
             ):
                 return loop.fit(
                     step,
                     state,
-                    dog.over(batches),
+                    save.over(dog.over(batches)),
                     key=self.keys.train,
                     num_steps=config.num_steps,
                     hooks=[newest, *self._hooks(guard, log)],
                     steps_per_call=config.steps_per_call,
                 )
-        except signals.Interrupted as stop:
-            guard.flush()
-            checkpoint.save(self.manager, stop.state)
-            self.manager.wait_until_finished()
-            log.flush()
-            step_now = int(stop.state.step)
-            say(f"{stop}: saved step {step_now}; the same command resumes")
-            raise SystemExit(128 + stop.signum) from None
-        except UserError:
-            raise  # nothing to save, or nothing more
-        except Exception:
-            self._save_whole(newest.take(), guard)
-            raise
         finally:
             log.close()
-
-    def _save_whole(self, state: GANState | None, guard: hooks.Guard) -> None:
-        """Saves the state of the last whole step, where something after it has failed."""
-        if state is None or jax.process_count() > 1:  # the other processes would not join in
-            return
-        try:
-            guard.flush()
-            checkpoint.save(self.manager, state)
-            self.manager.wait_until_finished()
-        except Exception as error:  # not the one to tell: that which came first is raised
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            print(f"warning: the last step is not saved: {reason}", flush=True)
-        else:
-            print(f"saved step {int(state.step)} before the error that follows", flush=True)
 
     def _hooks(self, guard: hooks.Guard, log: hooks.Log) -> list[loop.Hook]:
         """What happens after each step, in this order."""
