@@ -89,7 +89,7 @@ def test_data_that_hang_are_saved_before_the_end_whoever_brings_it(tmp_path):
         )
 
 
-@pytest.mark.parametrize("steps_per_call", [1, 2])
+@pytest.mark.parametrize("steps_per_call", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_an_outage_saves_the_last_whole_step(tmp_path, monkeypatch, capsys, steps_per_call):
     reads = []
 

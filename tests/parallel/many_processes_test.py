@@ -101,15 +101,6 @@ def test_what_one_process_cannot_do_ends_all_with_its_reason(tmp_path):
         (reason,), (told,) = two[first].errors(), two[1 - first].errors()
         assert "nowhere: no such file" in reason
         assert told.startswith(f"process {first} ended with an error: {reason}; start every")
-    # Each has a home of its own, and so another directory.
-    homes = [{"HOME": str(tmp_path / name)} for name in ("home", "elsewhere")]
-    there = {"workdir": "~/run"}
-    two = _start(tmp_path / "run", each=(there, there), environ=homes, **settings)
-    assert [process.wait() for process in two] == [2, 2]
-    apart = f"{homes[1]['HOME']}/run is another folder here than in process 0, or not there: put "
-    assert two[1].errors()[0].startswith(apart)
-    assert two[0].errors() == [f"process 1: {two[1].errors()[0]}"]
-    assert not list((tmp_path / "home" / "run").glob(".shared*"))
     # The directory is taken by this process: process 0 finds out.
     with rundir.RunDir(
         tmp_path / "held",
@@ -122,6 +113,19 @@ def test_what_one_process_cannot_do_ends_all_with_its_reason(tmp_path):
     assert "is in use by process" in two[0].errors()[0]
     assert two[1].errors() == [f"process 0: {two[0].errors()[0]}"]
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow  # a pair of processes, one of which looks for ten seconds
+def test_hosts_that_do_not_share_the_run_directory_end_in_one_line(tmp_path):
+    # Each has a home of its own, and so another directory.
+    homes = [{"HOME": str(tmp_path / name)} for name in ("home", "elsewhere")]
+    there = {"workdir": "~/run"}
+    two = _start(tmp_path / "run", each=(there, there), environ=homes, num_steps=4)
+    assert [process.wait() for process in two] == [2, 2]
+    apart = f"{homes[1]['HOME']}/run is another folder here than in process 0, or not there: put "
+    assert two[1].errors()[0].startswith(apart)
+    assert two[0].errors() == [f"process 1: {two[1].errors()[0]}"]
+    assert not list((tmp_path / "home" / "run").glob(".shared*"))
 
 
 @pytest.mark.slow  # a pair of processes, and others that come too late
