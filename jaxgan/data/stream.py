@@ -1,11 +1,13 @@
 """Reads batches ahead of the training step, in threads or in worker processes."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 from typing import Any
 
 import jax
@@ -13,6 +15,14 @@ import numpy as np
 
 # Grain wants a length: more steps than any run takes.
 ENDLESS = 2**60
+# They reach the whole process group; the parent, which may still be saving, ends its workers.
+_OF_THE_PARENT = {
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGXCPU,
+    signal.SIGUSR1,
+}
 
 
 def read_ahead(
@@ -51,7 +61,7 @@ class _Stream:
     """A Grain iterator, closed once: by hand, with its last reference, or when the program ends."""
 
     def __init__(self, iterator, *, copy: bool):
-        self._copy = copy
+        self._copy, self._begun = copy, not copy
         # The only reference: when the interpreter shuts them down, Grain's threads, processes and
         # shared memory report errors.
         self._held = [iterator]
@@ -63,7 +73,12 @@ class _Stream:
     def __next__(self):
         if not self._held:
             raise StopIteration
-        batch = next(self._held[0])
+        if not self._begun:  # the workers start now
+            self._begun = True
+            with _signals_withheld():
+                batch = next(self._held[0])
+        else:
+            batch = next(self._held[0])
         # Out of the workers' shared memory, which must not be held until the program ends.
         return {key: np.array(x) for key, x in batch.items()} if self._copy else batch
 
@@ -72,11 +87,27 @@ def _close(held: list) -> None:
     held.pop().close()
 
 
+@contextlib.contextmanager
+def _signals_withheld() -> Iterator[None]:
+    """Has the processes started meanwhile ignore signals from their first instruction on.
+
+    A mask is inherited, handlers are not. Another thread takes this process's signals meanwhile.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_PARENT)
+    try:
+        # Where it starts a process that tracks shared memory, Python lets signals through again.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_PARENT)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(worker_index: int, worker_count: int) -> None:
     """Ties a worker process to its parent, which may be killed without a chance to stop it."""
     del worker_index, worker_count
-    # Ctrl-C reaches the whole process group; the parent, which may still be saving, ends us.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for signum in _OF_THE_PARENT:
+        signal.signal(signum, signal.SIG_IGN)
     jax.config.update("jax_platforms", "cpu")  # a worker must not take the accelerator
     threading.Thread(target=_follow_parent, daemon=True).start()
 

@@ -5,34 +5,40 @@ files and prints. An event that one process alone meets (a missing file, a signa
 passed on to the others, which would otherwise wait for it for ever.
 """
 
-import atexit
 import contextlib
 import json
 import os
 import re
+import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax._src import distributed  # the key-value store of jax.distributed has no public name
+
+# What a cluster is asked, and whether devices are in use, has no public name.
+from jax._src import clusters, xla_bridge
 from jax.experimental import multihost_utils
 
+from jaxgan.parallel import meeting, watch
 from jaxgan.types import UserError
 
 T = TypeVar("T")
-BEAT, ENDED, DONE = "jaxgan/beat", "jaxgan/ended", "done"
-RESTART = "start every process again: the run resumes from its last checkpoint"
+KNOWN = ("coordinator_address", "num_processes", "process_id")
 _LOST = re.compile("gloo|nccl|connection|peer|barrier|coordination|unavailable", re.IGNORECASE)
 _MESSAGE_BYTES = 1024  # of an error message that is sent to the other processes
 
 
 def start(
-    *, coordinator_address: str, num_processes: int, process_id: int, peer_timeout: int
+    *,
+    coordinator_address: str,
+    num_processes: int,
+    process_id: int,
+    peer_timeout: int,
+    run: str = "",
 ) -> None:
     """Connects this process to the others of its run; call it before anything touches a device.
 
@@ -41,25 +47,30 @@ def start(
         TPU pod), and to run as a single process where there is none.
       num_processes: of the run; 1 for a single process also on a cluster, 0 to ask the cluster.
       process_id: of this process, from 0; -1 to ask the cluster.
-      peer_timeout: seconds without a heartbeat after which a process counts as lost.
+      peer_timeout: seconds to wait for the others, and those without a heartbeat after which one
+        of them counts as lost.
+      run: name of the run, the same for all its processes.
 
     Raises:
       UserError: the numbers are inconsistent, or the other processes cannot be reached.
     """
-    check(coordinator_address, num_processes, process_id)
+    meeting.check(coordinator_address, num_processes, process_id)
     if num_processes == 1 or jax.distributed.is_initialized():
         return
     if not coordinator_address and not _on_cluster():
         return
-    known: dict[str, Any] = {}
-    if coordinator_address:
-        # "deactivate": a cluster must not make other numbers, or fewer devices, of these.
-        known = {
-            "coordinator_address": coordinator_address,
-            "num_processes": num_processes,
-            "process_id": process_id,
-            "cluster_detection_method": "deactivate",
-        }
+    where = f"--coordinator_address={coordinator_address}" if coordinator_address else "the cluster"
+    if xla_bridge.backends_are_initialized():
+        raise UserError(
+            f"no connection between the processes of {where}: devices are in use here already; "
+            "start the processes of a run anew"
+        )
+    known = _known(coordinator_address, num_processes, process_id, peer_timeout)
+    if known is None:
+        return  # a TPU by itself
+    address, count, me = (known[name] for name in KNOWN)
+    if count > 1:
+        meeting.meet(address, count, me, run=run, timeout=peer_timeout)
     try:
         # JAX ends a process without our message: its timeouts are the longer ones.
         jax.distributed.initialize(
@@ -68,44 +79,36 @@ def start(
             **known,
         )
     except (RuntimeError, ValueError) as error:
-        if not coordinator_address and "should be defined" in str(error):
-            return  # a TPU by itself
-        where = f"--coordinator_address={coordinator_address}" if known else "this cluster"
         raise UserError(
             f"no connection between the processes of {where}: {_first_line(error)}; start all of "
             "them, with the address of process 0 and a free port"
         ) from error
-    _Watch(peer_timeout).start()
+    _take_signals_back()
+    watch.Watch(peer_timeout).start()
 
 
-def check(coordinator_address: str, num_processes: int, process_id: int) -> None:
-    """Refuses inconsistent numbers of processes.
+def _known(address: str, num: int, me: int, timeout: int) -> dict[str, Any] | None:
+    """What `jax.distributed.initialize` takes, as given or asked of the cluster; None if alone."""
+    # "deactivate": a cluster must not make other numbers, or fewer devices, of these.
+    known: dict[str, Any] = {"cluster_detection_method": "deactivate"}
+    if address:
+        return {**known, **dict(zip(KNOWN, (address, num, me), strict=True))}
+    own = [
+        int(number) for number in os.environ.get("JAX_LOCAL_DEVICE_IDS", "").split(",") if number
+    ]
+    asked = clusters.ClusterEnv.auto_detect_unset_distributed_params(
+        os.environ.get("JAX_COORDINATOR_ADDRESS"), None, None, own or None, None, timeout
+    )
+    if asked[0] is None:
+        return None
+    return {**known, **dict(zip((*KNOWN, "local_device_ids"), asked, strict=True))}
 
-    Args:
-      coordinator_address: see `start`.
-      num_processes: see `start`.
-      process_id: see `start`.
 
-    Raises:
-      UserError: they are inconsistent; the message says what is missing.
-    """
-    if not coordinator_address:
-        if num_processes > 1 or process_id >= 0:
-            raise UserError(
-                f"--num_processes={num_processes} and --process_id={process_id} need "
-                "--coordinator_address=HOST:PORT, that of process 0; on a cluster give none of them"
-            )
-        return
-    host, _, port = coordinator_address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise UserError(
-            f"--coordinator_address={coordinator_address} is not HOST:PORT, such as 10.0.0.1:8476"
-        )
-    if num_processes < 1 or not 0 <= process_id < num_processes:
-        raise UserError(
-            f"--coordinator_address needs --num_processes and --process_id from 0 to one less; "
-            f"they are {num_processes} and {process_id}"
-        )
+def _take_signals_back() -> None:
+    """JAX's watch for preemption takes SIGTERM to itself, and does nothing that we would need."""
+    handler = signal.getsignal(signal.SIGTERM)
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def several() -> bool:
@@ -238,93 +241,17 @@ def _leave(error: BaseException) -> None:
     if isinstance(error, UserError):
         print(f"error: {error}", file=sys.stderr)
     elif isinstance(error, jax.errors.JaxRuntimeError) and _LOST.search(str(error)):
-        print(f"error: another process is lost ({_first_line(error)}); {RESTART}", file=sys.stderr)
+        print(
+            f"error: another process is lost ({_first_line(error)}); {watch.RESTART}",
+            file=sys.stderr,
+        )
+    elif isinstance(error, KeyboardInterrupt):
+        name = str(error) or "interrupted"
+        print(f"{name} before training began; nothing to save", file=sys.stderr)
     else:
         traceback.print_exception(error)
     code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)
-    _notify_and_exit(f"ended with an error: {_first_line(error)}", code)
-
-
-def _notify_and_exit(message: str, code: int) -> None:
-    """Exits without waiting for collectives; the other processes read the message."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    client, me = _client(), jax.process_index()
-    with contextlib.suppress(Exception):
-        client.key_value_set(f"{ENDED}/{me}", message, allow_overwrite=True)
-        # Process 0 stores the messages: they are lost when it exits.
-        deadline = time.monotonic() + 15
-        while me == 0 and time.monotonic() < deadline:
-            if len(client.key_value_dir_get(ENDED)) >= jax.process_count():
-                break
-            time.sleep(0.2)
-    os._exit(code)
-
-
-class _Watch(threading.Thread):
-    """Sends heartbeats, and ends this process when another has ended.
-
-    JAX's own watch stays for what this one cannot detect. It ends a process by SIGABRT with a page
-    of addresses, and reports neither why the other ended nor what to do.
-    """
-
-    def __init__(self, timeout: int):
-        super().__init__(name="processes", daemon=True)
-        self._timeout, self._stop = timeout, threading.Event()
-        self._heard: dict[
-            str, tuple[str, float]
-        ] = {}  # last heartbeat of each process, and its time
-        atexit.register(self._done)  # runs before JAX disconnects, as it was registered later
-
-    def run(self) -> None:
-        client, me = _client(), distributed.global_state.process_id
-        count, interval = 0, self._timeout / 10
-        while not self._stop.wait(interval):
-            count += 1
-            try:
-                client.key_value_set(f"{BEAT}/{me}", str(count), allow_overwrite=True)
-                ended = self._ended(client, me)
-            except Exception:
-                continue  # process 0 has exited, which JAX handles, or this one is exiting
-            if ended and not self._stop.is_set():
-                self._follow(*ended)
-
-    def _ended(self, client: Any, me: int) -> tuple[str, str] | None:
-        """Another process that has ended, and how; process 0 detects missing heartbeats."""
-        for key, message in client.key_value_dir_get(ENDED):
-            if key.rpartition("/")[2] != str(me):
-                return key.rpartition("/")[2], message
-        if me != 0:
-            return None
-        now = time.monotonic()
-        for key, beat in client.key_value_dir_get(BEAT):
-            last, since = self._heard.get(key, ("", now))
-            self._heard[key] = (beat, now if beat != last else since)
-            if beat not in (last, DONE):
-                continue
-            if beat != DONE and now - since > self._timeout:
-                process = key.rpartition("/")[2]
-                message = f"has sent no heartbeat for {self._timeout} s"
-                client.key_value_set(f"{ENDED}/{process}", message, allow_overwrite=True)
-                return process, message
-        return None
-
-    def _follow(self, process: str, message: str) -> None:
-        time.sleep(0.5)  # an error that all have met is reported by each of them
-        if not self._stop.is_set():
-            print(f"error: process {process} {message}; {RESTART}", file=sys.stderr)
-            _notify_and_exit(f"followed process {process}", 1)
-
-    def _done(self) -> None:
-        """Tells the others that this process has ended as it should."""
-        self._stop.set()
-        with contextlib.suppress(Exception):
-            me = distributed.global_state.process_id
-            _client().key_value_set(f"{BEAT}/{me}", DONE, allow_overwrite=True)
-
-
-def _client() -> Any:
-    return distributed.global_state.client
+    watch.leave(f"ended with an error: {_first_line(error)}", code)
 
 
 def _on_cluster() -> bool:

@@ -22,7 +22,7 @@ from absl import app, flags, logging
 
 from jaxgan import types
 from jaxgan.parallel import processes
-from jaxgan.run import flagfiles
+from jaxgan.run import early, flagfiles
 from jaxgan.types import UserError
 
 C = TypeVar("C")
@@ -145,6 +145,7 @@ def main(config_type: type[C], run: Callable[[C], Any]) -> None:
       config_type: a frozen dataclass whose fields come from `field`.
       run: called with the config.
     """
+    early.begin()
     flags.disclaim_key_flags()  # they belong to the experiment, not to this file: --helpshort
     names = define(config_type)
 
@@ -237,9 +238,11 @@ def or_one_line(action: Callable[[], T]) -> T:
         # JAX itself says which platforms there are and how to choose one.
         print(f"error: no device: {types.one_line(error, limit=1000)}", file=sys.stderr)
         sys.exit(UserError.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted before training began; nothing to save", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+    except KeyboardInterrupt as error:
+        print(
+            f"{str(error) or 'interrupted'} before training began; nothing to save", file=sys.stderr
+        )
+        sys.exit(getattr(error, "exit_code", 128 + signal.SIGINT))
     except BrokenPipeError:  # the reader of our output has exited, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -6,6 +6,7 @@ import logging
 import os
 import pathlib
 import sys
+import traceback
 from typing import Any
 
 
@@ -50,4 +51,9 @@ def _not_of_orbax(record: logging.LogRecord) -> bool:
 
 
 def _not_of_tensorstore(record: logging.LogRecord) -> bool:
-    return record.exc_info is None or "tensorstore" not in str(record.exc_info[1])
+    error = record.exc_info[1] if record.exc_info else None
+    if error is None:
+        return True
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    told = " ".join([record.getMessage(), str(error), *files])
+    return "tensorstore" not in told and "orbax" not in told

@@ -9,7 +9,7 @@ import jax
 from jaxgan import parallel
 from jaxgan.data.spec import Spec
 from jaxgan.metrics import evaluate, reference
-from jaxgan.parallel import processes
+from jaxgan.parallel import meeting
 from jaxgan.run import cli
 from jaxgan.types import Key, UserError
 
@@ -151,7 +151,7 @@ class RunConfig:
     def __post_init__(self):
         """Checks every field, and that launches end where something is due."""
         cli.check(self)
-        processes.check(self.coordinator_address, self.num_processes, self.process_id)
+        meeting.check(self.coordinator_address, self.num_processes, self.process_id)
         if self.shard_params and self.parallel == "pmap":
             raise UserError("--shard_params needs --parallel=jit; pmap keeps all on each device")
         if self.is_ensemble:

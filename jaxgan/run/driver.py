@@ -1,5 +1,6 @@
 """From a config to a finished run: builds the experiment, resumes or starts it, trains."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -17,7 +18,18 @@ from jaxgan.data.registry import Source
 from jaxgan.data.spec import Spec
 from jaxgan.metrics import modes
 from jaxgan.parallel import processes
-from jaxgan.run import checkpoint, launch, resume, rundir, scoring, session, signals, tidy
+from jaxgan.run import (
+    checkpoint,
+    early,
+    launch,
+    resume,
+    rundir,
+    scoring,
+    session,
+    shared,
+    signals,
+    tidy,
+)
 from jaxgan.run.config import DataConfig, RunConfig
 from jaxgan.run.experiment import Build, Experiment
 from jaxgan.run.session import Session, say
@@ -42,6 +54,7 @@ def load_source(config: Any) -> Source:
     return data.load(config.dataset, data_dir=config.data_dir, **given)
 
 
+@early.lasting_output()
 def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GANState | None:
     """Runs an experiment: resumes or starts it, trains, logs, samples, scores and saves.
 
@@ -96,10 +109,12 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
     with (
         signals.Interrupts(parallel.Vote(mesh)) as interrupts,
         processes.call_on_all(lambda: _folder(config, spec)) as folder,
+        contextlib.nullcontext(shared.check(folder.path)),
         checkpoint.manager(
             folder.checkpoints,
             best=_best(config, experiment, folder.path),
             every=config.save_every,
+            run_id=folder.run_id,
         ) as manager,
         processes.fail_together(),
     ):
@@ -136,8 +151,10 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
                 state = run.to_the_end(launched, state)
             # All wait here: a process that left would take the others' last save along.
             manager.wait_until_finished()
+            resume.check_trained(state)
             say(f"finished: {folder.path} is at step {config.num_steps}; see its samples/")
         else:
+            resume.check_trained(state)
             say(f"finished: {folder.path} is at step {start}, asked for {config.num_steps}")
         state = session.with_own_generator(state)
         if experiment.score and processes.is_main():

@@ -117,6 +117,9 @@ class Log:
         self._time = 0.0  # set after the first step, so that rates leave its compilation out
         self._pending: tuple[int, Metrics] | None = None
         self._alarmed = 0  # lines in a row
+        # Steps dropped up to the last line, of each seed; unknown where a run is resumed.
+        self._skipped = None if start else dict.fromkeys(seeds or (0,), 0.0)
+        self._skips_from, self._skipping = start, False
         self._bar = None
         if show and sys.stderr.isatty():
             self._bar = tqdm.tqdm(total=num_steps, initial=start, unit="step", dynamic_ncols=True)
@@ -152,6 +155,8 @@ class Log:
         self._write(step, {**values, **timing})
         self._show(step, values, timing)
         self._warn(step, signs)
+        if "guard/skipped" in metrics:
+            self._warn_of_skips(step, summaries.by_seed(metrics["guard/skipped"], self._seeds))
 
     def insert(self, step: int, values: Mapping[str, float | str], text: str) -> None:
         """Writes a line of numbers measured beside training, after the line that is due.
@@ -181,6 +186,19 @@ class Log:
                 "penalty, or raise its weight"
             )
 
+    def _warn_of_skips(self, step: int, skipped: dict[int, float]) -> None:
+        """Reports that all steps since the line before were dropped, once until one is not."""
+        before, since, warned = self._skipped, self._skips_from, self._skipping
+        self._skipped, self._skips_from = skipped, step
+        lost = [seed for seed in skipped if before and skipped[seed] - before[seed] >= step - since]
+        self._skipping = bool(lost)
+        if lost and not warned:
+            of = f" of seed {', '.join(map(str, lost))}" if len(skipped) > 1 else ""
+            self._print(
+                f"warning: step {step}: every step{of} since step {since} left NaN or infinity in "
+                "a player and was dropped. If it lasts, lower the learning rates, or add a penalty"
+            )
+
     def _print(self, text: str) -> None:
         if self._bar is not None:
             self._bar.write(text)
@@ -199,6 +217,8 @@ class Log:
             return
         words = [f"step {step}/{self._num_steps}"]
         words += [f"{name} {text}" for name, text in {**epoch, **losses}.items()]
+        if values.get("guard/skipped"):
+            words += [f"{values['guard/skipped']:g} steps dropped"]
         if np.isfinite(rate):
             left = (self._num_steps - step) * self._images / rate
             words += [f"{rate:.0f} images/s", f"{_clock(timing['seconds'])} elapsed"]

@@ -39,6 +39,7 @@ def initialize(config: RunConfig) -> None:
         num_processes=config.num_processes,
         process_id=config.process_id,
         peer_timeout=config.peer_timeout,
+        run=config.workdir,
     )
     parallel.initialize(
         cpu_devices=config.cpu_devices,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxgan import parallel, steps
-from jaxgan.run import checkpoint
+from jaxgan.run import checkpoint, hooks
 from jaxgan.run.config import RunConfig
 from jaxgan.state import GANState
 from jaxgan.types import UserError
@@ -75,3 +75,21 @@ def rollbacks(state: GANState) -> int:
       The number.
     """
     return int(np.max(state.extra.get(steps.GUARD, {}).get("rollbacks", 0)))
+
+
+def check_trained(state: GANState) -> None:
+    """Refuses to call a run finished of which no step was kept.
+
+    Args:
+      state: at its end.
+
+    Raises:
+      Diverged: every step of it, or of one of its seeds, was dropped (`--on_nonfinite=skip`).
+    """
+    dropped = int(np.max(state.extra.get(steps.GUARD, {}).get("in_a_row", 0)))
+    if dropped and dropped >= int(state.step):
+        raise hooks.Diverged(
+            f"each of the {dropped} steps left NaN or infinity in a player and was dropped "
+            "(--on_nonfinite=skip): nothing was trained. Lower the learning rates, or add a "
+            "penalty, and use another workdir"
+        )

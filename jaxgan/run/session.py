@@ -5,7 +5,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxgan import images, parallel, steps
@@ -16,6 +15,7 @@ from jaxgan.metrics import modes
 from jaxgan.parallel import processes
 from jaxgan.run import (
     checkpoint,
+    ending,
     hooks,
     launch,
     loop,
@@ -31,7 +31,7 @@ from jaxgan.run import (
 from jaxgan.run.config import Keys, RunConfig
 from jaxgan.run.experiment import Experiment, members
 from jaxgan.state import GANState, StepFn
-from jaxgan.types import Key, PyTree, UserError
+from jaxgan.types import Key, PyTree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,8 +71,11 @@ class Session:
         """The seeds of the run, one for each GAN."""
         return list(range(self.config.seed, self.config.seed + self.config.seeds))
 
-    def last_good(self) -> GANState:
+    def last_good(self, *, every: int = 1) -> GANState:
         """Restores the newest checkpoint.
+
+        Args:
+          every: only steps that are multiples of it count.
 
         Returns:
           It; where there never was one, the state that the run starts from.
@@ -80,7 +83,7 @@ class Session:
         failed = self.manager.failure(wait=True)
         if failed:
             say(f"warning: {failed}")
-        step = checkpoint.good_step(self.manager, strict=self.config.strict_restore)
+        step = checkpoint.good_step(self.manager, strict=self.config.strict_restore, every=every)
         if step is None:
             return self.start()
         return resume.restore(self.manager, self.fresh(), step, self.mesh)
@@ -120,55 +123,45 @@ class Session:
             seeds=seeds,
             show=processes.is_main(),
         )
+
+        def flush() -> None:
+            guard.flush()
+            log.flush()  # a run killed right after a checkpoint has logged up to it
+            self.folder.sync()
+
+        save = ending.Ending(self.manager, self.interrupts, newest, flush)
         try:
             with (
                 contextlib.closing(
                     launch.batches(self.source, config, start, self.mesh)
                 ) as batches,
                 watchdog.Watchdog(
-                    limit=config.data_timeout, step_limit=config.step_timeout, start=start
+                    limit=config.data_timeout,
+                    step_limit=config.step_timeout,
+                    start=start,
+                    end=save.without_data,
                 ) as dog,
+                save,  # before the batches are closed, which may take time
             ):
                 return loop.fit(
                     step,
                     state,
-                    dog.over(batches),
+                    save.over(dog.over(batches)),
                     key=self.keys.train,
                     num_steps=config.num_steps,
-                    hooks=[newest, *self._hooks(guard, log, dog)],
+                    hooks=[newest, *self._hooks(guard, log, flush, dog)],
                     steps_per_call=config.steps_per_call,
                 )
-        except signals.Interrupted as stop:
-            guard.flush()
-            checkpoint.save(self.manager, stop.state)
-            self.manager.wait_until_finished()
-            log.flush()
-            step_now = int(stop.state.step)
-            say(f"{stop}: saved step {step_now}; the same command resumes")
-            raise SystemExit(128 + stop.signum) from None
-        except UserError:
-            raise  # nothing to save, or nothing more
-        except Exception:
-            self._save_whole(newest.take(), guard)
-            raise
         finally:
             log.close()
 
-    def _save_whole(self, state: GANState | None, guard: hooks.Guard) -> None:
-        """Saves the state of the last whole step, where something after it has failed."""
-        if state is None or jax.process_count() > 1:  # the other processes would not join in
-            return
-        try:
-            guard.flush()
-            checkpoint.save(self.manager, state)
-            self.manager.wait_until_finished()
-        except Exception as error:  # not the one to tell: that which came first is raised
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            print(f"warning: the last step is not saved: {reason}", flush=True)
-        else:
-            print(f"saved step {int(state.step)} before the error that follows", flush=True)
-
-    def _hooks(self, guard: hooks.Guard, log: hooks.Log, dog: watchdog.Watchdog) -> list[loop.Hook]:
+    def _hooks(
+        self,
+        guard: hooks.Guard,
+        log: hooks.Log,
+        flush: Callable[[], None],
+        dog: watchdog.Watchdog,
+    ) -> list[loop.Hook]:
         """What happens after each step, in this order."""
         config = self.config
 
@@ -177,11 +170,6 @@ class Session:
             state = with_own_generator(state)
             if processes.is_main():
                 self._save_samples(step, state)
-
-        def flush() -> None:
-            guard.flush()
-            log.flush()  # a run killed right after a checkpoint has logged up to it
-            self.folder.sync()
 
         def score(step: int, state: GANState) -> None:
             flush()
@@ -302,11 +290,12 @@ class Session:
     def _rolled_back(self, error: hooks.Diverged, times: int) -> GANState:
         """The last good state, to go on from with the random numbers of one more rollback.
 
+        A checkpoint that a signal asked for is none to go back to: a run without the signal has none.
         The count is kept in memory, not taken from the checkpoint, which may be older than the
         rollback before; a killed run comes through the same rollbacks again.
         """
         what, limit = str(error).partition(";")[0], self.config.max_rollbacks
-        state = self.last_good()
+        state = self.last_good(every=self.config.save_every)
         if times > limit:
             raise hooks.Diverged(
                 f"{what}; stopped after {limit} rollbacks. Lower the learning rates, or add a "

@@ -1,11 +1,14 @@
 """Signals that make a run save, or save and end, after the current step."""
 
-import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
+from jaxgan.run import early
 from jaxgan.state import GANState
 from jaxgan.types import Metrics
+
+T = TypeVar("T")
 
 
 class Interrupted(Exception):
@@ -23,10 +26,12 @@ class Interrupted(Exception):
 
 
 class Interrupts:
-    """Raises `Interrupted` after the current step on SIGTERM or Ctrl-C; a second one kills.
+    """Raises `Interrupted` after the current step on a signal to stop; a second one kills.
 
-    SIGUSR1 requests a checkpoint, and training continues. A context manager that is also a hook;
-    it restores the previous handlers at the end.
+    These are SIGTERM, Ctrl-C, SIGHUP (a terminal that has gone) and SIGXCPU (the limit of CPU
+    time). The last two may be sent repeatedly and never kill; SIGHUP that is ignored, as under
+    nohup, stays so. SIGUSR1 requests a checkpoint, and training continues. A context manager that
+    is also a hook; it restores the previous handlers at the end.
     """
 
     def __init__(self, agree: Callable[[int], int] = lambda signum: signum):
@@ -39,14 +44,18 @@ class Interrupts:
         self.signum = 0
         self._agree = agree
         self._asked = False  # to save, by a signal to this process
+        self._stop_waiting: Callable[[int], object] | None = None  # while there is no batch
         self._due = False  # a save that all processes make
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupts":
         """Installs the handlers."""
-        handlers = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop}
+        handlers = dict.fromkeys((*early.STOPPING, signal.SIGINT), self._stop)
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+            del handlers[signal.SIGHUP]
         for signum, handler in {**handlers, signal.SIGUSR1: self._save}.items():
             self._before[signum] = signal.signal(signum, handler)
+        self._asked = early.take_asked()
         return self
 
     def __exit__(self, *exception) -> None:
@@ -63,6 +72,30 @@ class Interrupts:
         elif signum:
             raise Interrupted(signum, state)
 
+    def over(self, batches: Iterable[T], stop: Callable[[int], object]) -> Iterator[T]:
+        """Passes batches through; a signal to stop does not wait for one, which may be for ever.
+
+        Not for one process of several: the others would wait for its next step.
+
+        Args:
+          batches: those of training.
+          stop: saves and ends training. It is called with the signal in the midst of the wait:
+            readers that hang could not even be closed before.
+
+        Yields:
+          The same batches.
+        """
+        iterator = iter(batches)
+        while True:
+            self._stop_waiting = stop
+            try:
+                batch = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self._stop_waiting = None
+            yield batch
+
     def save_asked(self) -> bool:
         """Tells whether a checkpoint was requested.
 
@@ -75,18 +108,17 @@ class Interrupts:
     def _save(self, signum: int, frame: object) -> None:
         del signum, frame
         self._asked = True
-        _say_at_once("SIGUSR1: saving after the next step")
+        early.say_at_once("SIGUSR1: saving after the next step")
 
     def _stop(self, signum: int, frame: object) -> None:
         del frame
+        if self.signum and signum in (signal.SIGHUP, signal.SIGXCPU):
+            return  # the system sends them again and again
         if self.signum:  # the second signal: exit at once, the last checkpoint remains
             signal.signal(signum, signal.SIG_DFL)
             signal.raise_signal(signum)
         self.signum = signum
         name = signal.Signals(signum).name
-        _say_at_once(f"{name}: saving after this step; again to exit at once")
-
-
-def _say_at_once(text: str) -> None:
-    """Writes to stderr from a handler, which may have interrupted a write to it."""
-    os.write(2, f"{text}\n".encode())
+        early.say_at_once(f"{name}: saving after this step; again to exit at once")
+        if self._stop_waiting:
+            self._stop_waiting(signum)

@@ -58,7 +58,7 @@ def start(workdir, *, each=({}, {}), environ=({}, {}), limit=280, **settings) ->
     workdir.parent.mkdir(parents=True, exist_ok=True)
     return [
         Process(
-            runs.flags(workdir, **{**shared, "process_id": number, **own}),
+            runs.flags(**{"workdir": workdir, **shared, "process_id": number, **own}),
             workdir.with_name(f"{workdir.name}_process_{number}"),
             environ=environ[number],
             limit=limit,

@@ -115,6 +115,36 @@ def test_what_one_process_cannot_do_ends_all_with_its_reason(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow  # a pair of processes, one of which looks for ten seconds
+def test_hosts_that_do_not_share_the_run_directory_end_in_one_line(tmp_path):
+    # Each has a home of its own, and so another directory.
+    homes = [{"HOME": str(tmp_path / name)} for name in ("home", "elsewhere")]
+    there = {"workdir": "~/run"}
+    two = _start(tmp_path / "run", each=(there, there), environ=homes, num_steps=4)
+    assert [process.wait() for process in two] == [2, 2]
+    apart = f"{homes[1]['HOME']}/run is another folder here than in process 0, or not there: put "
+    assert two[1].errors()[0].startswith(apart)
+    assert two[0].errors() == [f"process 1: {two[1].errors()[0]}"]
+    assert not list((tmp_path / "home" / "run").glob(".shared*"))
+
+
+@pytest.mark.slow  # a pair of processes, and others that come too late
+def test_a_second_run_on_the_port_of_a_first_is_refused_and_the_first_goes_on(tmp_path):
+    address = {"coordinator_address": f"127.0.0.1:{pairs.free_port()}", "num_steps": 10**6}
+    two = _start(tmp_path / "run", **address)
+    pairs.wait_for_step(tmp_path / "run", 2, two)
+    for late in (0, 1):
+        own = {"process_id": late, "num_processes": 2}
+        (other,) = pairs.start(tmp_path / "other", each=(own,), **address)
+        assert other.wait() == 2
+        (message,) = other.errors()
+        assert "is in use" in message and "free port" in message or "port of its own" in message
+    step = runs.steps_logged(tmp_path / "run")[-1]
+    pairs.wait_for_step(tmp_path / "run", step + 2, two)
+    two[0].send(signal.SIGTERM)
+    assert [process.wait() for process in two] == [143, 143], [p.told() for p in two]
+
+
 @pytest.mark.slow  # three pairs of processes, and one that must be waited for in silence
 def test_a_frozen_process_counts_as_lost_and_one_frozen_for_long_does_not(tmp_path):
     two = _start(tmp_path / "run", num_steps=400)

@@ -1,5 +1,6 @@
 """A process by itself, and the numbers that a person gives; several are in many_processes_test."""
 
+import jax
 import pytest
 
 from jaxgan import parallel
@@ -41,7 +42,7 @@ def test_one_task_of_slurm_is_alone(monkeypatch):
 
 
 def test_others_are_looked_for_before_devices_are_used():
-    # These tests use them already.
+    assert jax.devices()
     with pytest.raises(UserError, match="no connection between the processes of --coordinator_add"):
         processes.start(
             coordinator_address="localhost:1", num_processes=2, process_id=1, peer_timeout=60
