@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxgan.parallel import processes
-from jaxgan.run import manifest, saver
+from jaxgan.run import manifest, saver, stored
 from jaxgan.run.manifest import Damaged
 from jaxgan.run.saver import Manager
 from jaxgan.state import GANState
@@ -170,12 +170,9 @@ def _restored(folder: pathlib.Path, state: GANState) -> GANState:
     """What a step holds, on the devices of a fresh state."""
     restored = {}
     for name, wanted in _items(state).items():
-
-        def target(stored: PyTree, wanted: PyTree = wanted) -> PyTree:
-            _check_same(_leaves(stored), _leaves(wanted), folder)
-            return jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
-
-        restored[name] = _read(folder / name, target)
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
+        arguments = ocp.checkpoint_utils.construct_restore_args(target)
+        restored[name] = _read(folder / name, target, arguments)
     return GANState(**restored["state"], gen_ema=restored["gen_ema"])
 
 
@@ -192,12 +189,13 @@ def sampled_steps(directory: str | os.PathLike) -> list[int]:
 
 
 def restore_generator(
-    directory: str | os.PathLike, *, step: int | None = None
+    directory: str | os.PathLike, *, wanted: PyTree = None, step: int | None = None
 ) -> tuple[int, PyTree]:
     """Restores only the moving average of the generator, for sampling.
 
     Args:
       directory: the folder of checkpoints.
+      wanted: structure, shapes and dtypes that it must have; None for any.
       step: one of `sampled_steps`; None for the newest good one.
 
     Returns:
@@ -205,7 +203,7 @@ def restore_generator(
 
     Raises:
       FileNotFoundError: there is no finished step.
-      UserError: this step is damaged, or all are.
+      UserError: this step is damaged, or all are; or it is not what was wanted.
     """
     directory = pathlib.Path(directory).resolve()
     good, bad = _newest_good(directory, ("gen_ema",), step)
@@ -214,7 +212,8 @@ def restore_generator(
         raise FileNotFoundError(f"no checkpoint in {directory}")
     for number, problem in bad.items():
         print(f"warning: checkpoint {number} is skipped: {problem}", flush=True)
-    return good, _read(directory / str(good) / "gen_ema", lambda stored: None)
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    return good, _read(directory / str(good) / "gen_ema", wanted, as_numpy)
 
 
 def _items(state: GANState) -> dict[str, PyTree]:
@@ -290,32 +289,37 @@ def _check_nothing_is_lost(directory: pathlib.Path, bad: dict[int, str]) -> None
         )
 
 
-def _read(folder: pathlib.Path, target: Callable[[PyTree], PyTree | None]) -> PyTree:
-    """Reads one item into the structure that `target` makes of its metadata, or as NumPy arrays.
+def _read(folder: pathlib.Path, wanted: PyTree, arguments: PyTree) -> PyTree:
+    """Reads one item of the structure and shapes that are wanted; without them, as NumPy arrays.
 
     Reads the item alone: Orbax's reader of a whole step opens the arrays of all items, and imports
-    the classes that the step's metadata name.
+    the classes that the step's metadata name. It would also cast and pad, and fill up what is
+    missing, silently: `stored` looks first.
     """
     item: Any = folder  # annotated with a path class of Orbax; any path works
     reader = ocp.PyTreeCheckpointHandler()
     try:
-        stored = reader.metadata(item).tree
-        wanted = target(stored)
-        if wanted is None:
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
-            return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-        arguments = ocp.checkpoint_utils.construct_restore_args(wanted)
-        return reader.restore(
-            item, args=ocp.args.PyTreeRestore(item=wanted, restore_args=arguments)
+        if wanted is not None:
+            stored.check_size(folder, _leaves(wanted))
+        found = stored.read(folder)
+        if wanted is not None:
+            _check_same(found, _leaves(wanted), folder)
+            return reader.restore(
+                item, args=ocp.args.PyTreeRestore(item=wanted, restore_args=arguments)
+            )
+        stored.check_size(folder, found)
+        as_numpy = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(item).tree
         )
+        return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
     except (OSError, ValueError, LookupError, TypeError) as error:
         if isinstance(error, UserError):
             raise
-        # Only a step without a manifest can be damaged here.
+        # Only a step without a manifest, or with one that somebody wrote by hand, gets here.
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(
-            f"{folder} cannot be read: {reason}; move {folder.parent} away to resume from the "
-            "step before it"
+            f"{folder} cannot be read: {reason}; move {folder.parent} away to use the step "
+            "before it"
         ) from error
     finally:
         reader.close()

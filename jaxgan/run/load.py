@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jaxgan.data import spec as specs
@@ -134,8 +135,17 @@ def load(
         lines = rundir.read_metrics(path)
         metric = scoring.best_metric(run.config, run.experiment)
         step = scoring.choose_step(which, lines=lines, metric=metric, steps=saved)
-    step, variables = checkpoint.restore_generator(path / "checkpoints", step=step)
+    wanted = _generator_shapes(run)
+    step, variables = checkpoint.restore_generator(path / "checkpoints", wanted=wanted, step=step)
     return Trained(*run, variables, step)
+
+
+def _generator_shapes(run: Run) -> PyTree:
+    """Shapes and dtypes of the variables that a run's generator has, which nothing is made of."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    one = jax.eval_shape(run.experiment.init, key).gen_ema
+    lead = (run.config.seeds,) if run.config.is_ensemble else ()
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*lead, *leaf.shape), leaf.dtype), one)
 
 
 def _module(record: Mapping[str, Any], name: str, workdir: str | os.PathLike) -> Any:
