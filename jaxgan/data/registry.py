@@ -84,6 +84,22 @@ def load(
     return conform(opened(split=split), **options)
 
 
+def needs_tfds(name: str, data_dir: str) -> bool:
+    """Says whether TensorFlow Datasets opens a dataset, which may download and write.
+
+    Args:
+      name: of the dataset.
+      data_dir: as for `load`.
+
+    Returns:
+      False for those that are read from files as they are.
+    """
+    family = "mnist" if name == "stacked_mnist" else name
+    if family in IDX_FAMILY:
+        return not data_dir or idx.find(os.path.expanduser(data_dir), family) is None
+    return name not in LOADERS
+
+
 def conform(source: Source, *, image_size: int = 0, channels: int = 0) -> Source:
     """Resizes and recolours a source in memory; a streamed one does so itself.
 

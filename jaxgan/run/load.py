@@ -1,20 +1,21 @@
 """The way from a run directory back to its experiment and its generator."""
 
+import contextlib
 import dataclasses
 import importlib
 import os
 import pathlib
-import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
+from jaxgan import types
 from jaxgan.data import spec as specs
 from jaxgan.data.spec import Spec
-from jaxgan.run import checkpoint, rundir, scoring
+from jaxgan.run import checkpoint, command, rundir, scoring
 from jaxgan.run.experiment import Build, Experiment, members
 from jaxgan.types import Key, PyTree, UserError
 
@@ -99,9 +100,11 @@ def load_run(workdir: str | os.PathLike, *, build: Build | None = None, module: 
     fields = {field.name for field in dataclasses.fields(config_type)}
     unknown = sorted(set(record["config"]) - fields)
     if unknown:
-        raise UserError(f"{workdir} was made by another version: it has the setting {unknown[0]}")
-    config, spec = config_type(**record["config"]), specs.from_record(record["data"])
-    return Run(make(config, spec), config, spec)
+        name = types.one_line(unknown[0], limit=80)
+        raise UserError(f"{workdir} was made by another version: it has the setting {name}")
+    with _as_recorded(workdir, bundled=not (build or module)):
+        config, spec = config_type(**record["config"]), specs.from_record(record["data"])
+        return Run(make(config, spec), config, spec)
 
 
 def load(
@@ -135,7 +138,8 @@ def load(
         lines = rundir.read_metrics(path)
         metric = scoring.best_metric(run.config, run.experiment)
         step = scoring.choose_step(which, lines=lines, metric=metric, steps=saved)
-    wanted = _generator_shapes(run)
+    with _as_recorded(workdir, bundled=not (build or module)):
+        wanted = _generator_shapes(run)
     step, variables = checkpoint.restore_generator(path / "checkpoints", wanted=wanted, step=step)
     return Trained(*run, variables, step)
 
@@ -161,9 +165,31 @@ def _module(record: Mapping[str, Any], name: str, workdir: str | os.PathLike) ->
         return module
     name = record["experiment"]
     # A record is data: it may choose among the experiments, not import whatever it likes.
-    if not re.fullmatch(r"experiments\.\w+", name):
+    package, _, inside = name.partition(".")
+    if package != command.PACKAGE or inside not in command.available():
         raise UserError(
-            f"{workdir} holds a run of {name}, which is not one of experiments.*; give the module "
-            "that defines it: --module=NAME, or load(workdir, build=...)"
+            f"{workdir} holds a run of {types.one_line(name, limit=80)}, which is not one of "
+            "experiments.*; give the module that defines it: --module=NAME, or "
+            "load(workdir, build=...)"
         )
-    return importlib.import_module(name)
+    found = importlib.import_module(name)
+    if not hasattr(found, "build"):
+        raise UserError(f"{workdir} holds no run: {name} trains nothing that can be sampled")
+    return found
+
+
+@contextlib.contextmanager
+def _as_recorded(workdir: str | os.PathLike, *, bundled: bool) -> Iterator[None]:
+    """Turns an error over settings that no flags allow into one line.
+
+    Only where the experiment is one of ours: with a person's own code, a traceback says more.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not bundled:
+            raise
+        reason = types.one_line(f"{type(error).__name__}: {error}", limit=200)
+        raise UserError(f"{workdir}/config.json describes no network: {reason}") from error
