@@ -23,6 +23,7 @@ from jaxgan.state import GANState
 from jaxgan.types import PyTree, UserError
 
 MAX_TO_KEEP = 3  # of the newest steps
+READ_ERRORS = (OSError, ValueError, LookupError, TypeError)
 SHOWN = 5  # leaves, or checkpoints, named in a message
 
 
@@ -312,11 +313,13 @@ def _read(folder: pathlib.Path, wanted: PyTree, arguments: PyTree) -> PyTree:
             lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(item).tree
         )
         return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        if isinstance(error, UserError):
+    except Exception as error:
+        wrapped = type(error) is Exception  # by Orbax, where an array of devices cannot be read
+        cause = (error.__cause__ or error) if wrapped else error
+        if isinstance(error, UserError) or not (wrapped or isinstance(error, READ_ERRORS)):
             raise
         # Only a step without a manifest, or with one that somebody wrote by hand, gets here.
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        reason = (str(cause).splitlines() or [type(cause).__name__])[0][:200]
         raise UserError(
             f"{folder} cannot be read: {reason}; move {folder.parent} away to use the step "
             "before it"

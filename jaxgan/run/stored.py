@@ -26,7 +26,7 @@ from jaxgan.run.manifest import Damaged
 from jaxgan.types import UserError
 
 Arrays = Mapping[str, Any]  # by dotted path, whatever has a shape and a dtype
-MAX_INDEX_BYTES = 2**24  # of a node of the index, unpacked; tensorstore divides them at 2**23
+MAX_INDEX_BYTES = 2**24  # of a node of the index, unpacked: some 300 for each array
 MAX_ZARRAY_BYTES = 2**16
 MAX_RANK = 32
 MAX_ITEMS = 10_000  # of a list or tuple in the state
