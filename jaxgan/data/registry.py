@@ -70,6 +70,7 @@ def load(
     if split not in SPLITS:
         raise UserError(f'split "{split}" is not one of {", ".join(SPLITS)}')
     pixels.check_image_options(image_size, channels)
+    arrays.check_place(os.path.expanduser(data_dir))
     loader = LOADERS.get(name, functools.partial(_tfds, name))
     if loader is _folder:
         loader = functools.partial(_folder, max_bad_records=max_bad_records)

@@ -82,6 +82,13 @@ KINDS = {
         lambda run: hostile.stored(run, {f"{KERNEL}/0.0.0": None}),
         rf"a part of {KERNEL}, of shape \[2, 4, 4\], is missing",
     ),
+    "missing chunk, said to be zeros": (
+        lambda run: (
+            hostile.stored(run, {f"{KERNEL}/0.0.0": None}),
+            hostile.recorded(run, lambda r: r.update(store_array_data_equal_to_fill_value=False)),
+        ),
+        rf"a part of {KERNEL}, of shape \[2, 4, 4\], is missing",
+    ),
     "missing array": (
         lambda run: hostile.stored(run, {f"{KERNEL}/.zarray": None}),
         f"{KERNEL} is in _METADATA only",
