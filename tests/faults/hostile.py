@@ -144,9 +144,7 @@ def index_leads_elsewhere(run, place="../../../../neighbour/") -> None:
     context, item = ts.Context(), step(run) / "gen_ema"
     memory = {"driver": "memory", "path": "x/"}
     options = {"value_data_prefix": place, "config": {"max_inline_value_bytes": 0}}
-    made = ts.KvStore.open(
-        {"driver": "ocdbt", "base": memory, **options}, context=context
-    ).result()
+    made = ts.KvStore.open({"driver": "ocdbt", "base": memory, **options}, context=context).result()
     store = _store(item)
     for key in store.list().result():
         made.write(key, store.read(key).result().value).result()
