@@ -131,7 +131,8 @@ def digit_features(params: PyTree) -> FeatureFn:
 
 def _check_shapes(params: PyTree) -> None:
     """Refuses parameters of another network, by the sizes that some of them have."""
-    found = {k: np.shape(x) for k, x in traverse_util.flatten_dict(params, sep="/").items()}
+    flat: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")  # pyright: ignore
+    found = {name: np.shape(array) for name, array in flat.items()}
     channels, width = found["Conv_0/kernel"][2:]
     units, num_classes = found["Dense_1/kernel"]
     positions = max(1, found["Dense_0/kernel"][0] // (2 * width))

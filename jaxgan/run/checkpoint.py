@@ -298,6 +298,7 @@ def _read(folder: pathlib.Path, wanted: PyTree, arguments: PyTree) -> PyTree:
     missing, silently: `stored` looks first.
     """
     item: Any = folder  # annotated with a path class of Orbax; any path works
+    saver._quiet_orbax()  # what it abandons where one array cannot be read prints tracebacks
     reader = ocp.PyTreeCheckpointHandler()
     try:
         if wanted is not None:

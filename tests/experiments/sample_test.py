@@ -15,7 +15,6 @@ from jaxgan.run import checkpoint
 from jaxgan.types import UserError
 from tests.helpers import command, runs, tiny
 
-
 OLD = pathlib.Path(__file__).parents[1] / "fixtures" / "run_0_1_mixture"
 
 
