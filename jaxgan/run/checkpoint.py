@@ -302,10 +302,10 @@ def _read(folder: pathlib.Path, wanted: PyTree, arguments: PyTree) -> PyTree:
     reader = ocp.PyTreeCheckpointHandler()
     try:
         if wanted is not None:
-            stored.check_size(folder, _leaves(wanted))
+            stored.check_size(folder, stored.leaves(wanted))
         found = stored.read(folder)
         if wanted is not None:
-            _check_same(found, _leaves(wanted), folder)
+            stored.check_same(found, stored.leaves(wanted), folder)
             return reader.restore(
                 item, args=ocp.args.PyTreeRestore(item=wanted, restore_args=arguments)
             )
@@ -327,32 +327,3 @@ def _read(folder: pathlib.Path, wanted: PyTree, arguments: PyTree) -> PyTree:
         ) from error
     finally:
         reader.close()
-
-
-def _leaves(tree: PyTree) -> dict[str, Any]:
-    """Leaves by dotted path, equal for a tuple and for the list that Orbax stores it as."""
-
-    def part(key: Any) -> str:
-        return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
-
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {".".join(map(part, path)): leaf for path, leaf in flat}
-
-
-def _check_same(stored: dict[str, Any], wanted: dict[str, Any], folder: pathlib.Path) -> None:
-    """Refuses another structure, shape or dtype: Orbax would silently cast and pad."""
-
-    def form(leaves: dict[str, Any], name: str) -> str:
-        leaf = leaves.get(name)
-        return "nothing" if leaf is None else f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
-
-    names = sorted({*stored, *wanted})
-    different = [name for name in names if form(stored, name) != form(wanted, name)]
-    if not different:
-        return
-    shown = "; ".join(
-        f"{name} is {form(stored, name)} there, {form(wanted, name)} here"
-        for name in different[:SHOWN]
-    )
-    more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
-    raise UserError(f"{folder} was saved by another model: {shown}{more}; use another workdir")

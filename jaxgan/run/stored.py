@@ -21,14 +21,16 @@ import jax
 import numpy as np
 import tensorstore as ts
 
+from jaxgan import types
 from jaxgan.run import manifest, zstd
 from jaxgan.run.manifest import Damaged
-from jaxgan.types import UserError
+from jaxgan.types import PyTree, UserError
 
 Arrays = Mapping[str, Any]  # by dotted path, whatever has a shape and a dtype
 MAX_INDEX_BYTES = 2**24  # of a node of the index, unpacked: some 300 for each array
 MAX_ZARRAY_BYTES = 2**16
-MAX_RANK = 32
+MAX_RANK, MAX_NAME = 32, 200
+SHOWN = 5  # leaves named in a message
 MAX_ITEMS = 10_000  # of a list or tuple in the state
 # Whatever is larger than this in total may be so many times larger than its files, and they so many
 # times larger than it: weights hardly pack, and an item is written twice at most.
@@ -64,7 +66,8 @@ def read(folder: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
     listed = {key.removesuffix("/.zarray") for key in keys if key.endswith("/.zarray")}
     if listed != names:
         name = min(listed ^ names)
-        raise Damaged(f"{name} is in {'its index' if name in listed else '_METADATA'} only")
+        where = "its index" if name in listed else "_METADATA"
+        raise Damaged(f"{types.one_line(name, limit=200)} is in {where} only")
     found = {}
     for name in sorted(names):
         text = store.read(f"{name}/.zarray").result().value
@@ -90,6 +93,51 @@ def check_size(folder: pathlib.Path, arrays: Arrays) -> None:
             f"{folder} is not read: its files have {held / 1e6:,.1f} MB, its arrays would have "
             f"{needed / 1e6:,.1f} MB, which no checkpoint of jaxgan has"
         )
+
+
+def leaves(tree: PyTree) -> dict[str, Any]:
+    """Names the leaves of a tree as they are stored.
+
+    Args:
+      tree: the tree.
+
+    Returns:
+      Leaves by dotted path, equal for a tuple and for the list that Orbax stores it as.
+    """
+
+    def part(key: Any) -> str:
+        return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
+
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {".".join(map(part, path)): leaf for path, leaf in flat}
+
+
+def check_same(stored: Arrays, wanted: Arrays, folder: pathlib.Path) -> None:
+    """Refuses another structure, shape or dtype: Orbax would silently cast and pad.
+
+    Args:
+      stored: from `read`.
+      wanted: what the item is to be.
+      folder: the item, for the message.
+
+    Raises:
+      UserError: they differ; the message names leaves.
+    """
+
+    def form(arrays: Arrays, name: str) -> str:
+        leaf = arrays.get(name)
+        return "nothing" if leaf is None else f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
+
+    names = sorted({*stored, *wanted})
+    different = [name for name in names if form(stored, name) != form(wanted, name)]
+    if not different:
+        return
+    shown = "; ".join(
+        f"{name} is {form(stored, name)} there, {form(wanted, name)} here"
+        for name in different[:SHOWN]
+    )
+    more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+    raise UserError(f"{folder} was saved by another model: {shown}{more}; use another workdir")
 
 
 def check_path(folder: pathlib.Path) -> None:
@@ -138,6 +186,8 @@ def _path(entry: Any) -> str:
         # A number in a list would become the length of it.
         if key["key_type"] == 1 and int(name) >= MAX_ITEMS:
             raise Damaged(f"_METADATA holds a list of more than {MAX_ITEMS} items")
+        if not name.isprintable() or len(name) > MAX_NAME:
+            raise Damaged("_METADATA holds a name that no array has")
         parts.append(name)
     return ".".join(parts)
 
