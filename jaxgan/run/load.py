@@ -2,9 +2,10 @@
 
 import contextlib
 import dataclasses
-import importlib
+import importlib.util
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 from jaxgan import types
 from jaxgan.data import spec as specs
 from jaxgan.data.spec import Spec
-from jaxgan.run import checkpoint, command, rundir, scoring
+from jaxgan.run import checkpoint, rundir, scoring
 from jaxgan.run.experiment import Build, Experiment, members
 from jaxgan.types import Key, PyTree, UserError
 
@@ -165,8 +166,7 @@ def _module(record: Mapping[str, Any], name: str, workdir: str | os.PathLike) ->
         return module
     name = record["experiment"]
     # A record is data: it may choose among the experiments, not import whatever it likes.
-    package, _, inside = name.partition(".")
-    if package != command.PACKAGE or inside not in command.available():
+    if not re.fullmatch(r"experiments\.[a-z]\w*", name) or not importlib.util.find_spec(name):
         raise UserError(
             f"{workdir} holds a run of {types.one_line(name, limit=80)}, which is not one of "
             "experiments.*; give the module that defines it: --module=NAME, or "
