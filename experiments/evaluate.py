@@ -26,6 +26,7 @@ import functools
 import json
 import os
 import pathlib
+import stat
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -34,7 +35,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxgan import data, images, parallel, sample
+from jaxgan import data, images, parallel, sample, types
 from jaxgan.metrics import evaluate, intervals, modes
 from jaxgan.metrics import reference as references
 from jaxgan.run import cli, experiment, load, scoring
@@ -254,7 +255,7 @@ def _described(used: Mapping[str, Any]) -> str:
 def _out_file(config: Config) -> pathlib.Path:
     """The file to write, checked before the time is spent."""
     if config.workdir and not config.out:
-        return pathlib.Path(config.workdir).expanduser() / "evaluation.json"
+        return _own_file(pathlib.Path(config.workdir).expanduser() / "evaluation.json")
     samples = pathlib.Path(config.samples).expanduser()
     beside = samples.parent if _is_archive(config.samples) else samples
     out = pathlib.Path(config.out).expanduser() if config.out else beside / "evaluation.json"
@@ -267,6 +268,15 @@ def _out_file(config: Config) -> pathlib.Path:
     return out  # what is wrong with the samples is said when they are read
 
 
+def _own_file(path: pathlib.Path) -> pathlib.Path:
+    """Refuses a file in a run directory, perhaps of a stranger, that stands for one elsewhere."""
+    if os.path.lexists(path):
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            raise UserError(f"{path} is a link, or not a file; remove it, or name one: --out=FILE")
+    return path
+
+
 def _is_archive(place: str) -> bool:
     return place.endswith(".npz")
 
@@ -275,12 +285,24 @@ def _named(config: Config, settings: Any) -> tuple[str, str]:
     """The reference's dataset, and where it lies; a path stands for the images there."""
     place = config.reference
     if not place:
-        return settings.dataset, config.data_dir or settings.data_dir
+        return settings.dataset, config.data_dir or _recorded(settings)
     if _is_archive(place):
         return "arrays", place
     if place[0] in "/~." or os.path.isdir(place):  # TensorFlow Datasets' names may have a slash
         return "folder", place
     return place, config.data_dir or (settings.data_dir if settings else "")
+
+
+def _recorded(settings: Any) -> str:
+    """Where a run's record says that its data are: read, but never written or prepared there."""
+    name, place = settings.dataset, settings.data_dir
+    if data.needs_tfds(name, place) and (place or ":" in name):
+        raise UserError(
+            f"the run's {types.one_line(name, limit=80)} would be prepared by TensorFlow Datasets"
+            f" in {place or 'its own folder'}, as its config.json says; if that is yours, repeat"
+            " it: --data_dir=DIR"
+        )
+    return place
 
 
 def _image_shape(trained: load.Trained) -> tuple[int, ...]:

@@ -66,7 +66,11 @@ class Config(AdversarialConfig, DataConfig):
     protocol: str = cli.field("p1", "How it is measured.", choices=tuple(PROTOCOLS))
     num_images: int = cli.field(stacked.NUM_EXAMPLES, "Stacks made of the digits.", minimum=1)
     num_scored: int = cli.field(
-        0, "Samples scored at the end; 0 for the protocol's.", minimum=0, changeable=True
+        0,
+        "Samples scored at the end; 0 for the protocol's.",
+        minimum=0,
+        below=10_000_000,
+        changeable=True,
     )
     classifier: str = cli.field(
         "", "File of the digit classifier, where not in its usual place.", changeable=True

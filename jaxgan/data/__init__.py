@@ -18,5 +18,6 @@ TensorFlow Datasets: each is imported by the function that needs it.
 """
 
 from jaxgan.data.registry import load as load
+from jaxgan.data.registry import needs_tfds as needs_tfds
 from jaxgan.data.subsets import choose as choose
 from jaxgan.data.subsets import hold_out as hold_out

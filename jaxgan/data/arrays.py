@@ -214,6 +214,19 @@ def _count_classes(stated: np.ndarray | None, label: np.ndarray, path: pathlib.P
     return largest + 1
 
 
+def check_place(path: str | os.PathLike) -> None:
+    """Refuses what waits without end where it is opened, or never ends where it is read.
+
+    Args:
+      path: of data; nothing need be there.
+
+    Raises:
+      UserError: a pipe, a device or a socket is there.
+    """
+    if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+        raise UserError(f"{path}: is not a file or a folder; give one that holds the data")
+
+
 def read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """Reads every array of an `.npz` file, after checking every size that it states.
 
@@ -227,6 +240,7 @@ def read_npz(path: str | pathlib.Path) -> dict[str, np.ndarray]:
       UserError: the file is missing, is not an npz file, is damaged, holds pickled objects, or
         claims more than it holds.
     """
+    check_place(path)
     try:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]

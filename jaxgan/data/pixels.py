@@ -10,10 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
+from jaxgan.data import budget
 from jaxgan.types import UserError
 
 # Pillow itself refuses twice this number of pixels.
 MAX_PIXELS = 89_478_485
+# Decoded at the same time, by all threads of a process; a larger image waits to be alone.
+AT_ONCE = budget.Budget(2**25)
+STRIP = 256  # rows of a large image whose colours are converted at a time
 EXIF_ORIENTATION = 0x0112
 # Whatever the suffix says, a file of another kind is not opened: some run programs (EPS).
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -220,8 +224,15 @@ def decode(path: str | pathlib.Path, *, image_size: int = 0, channels: int = 0) 
         if image_size:
             # Lets the JPEG decoder work at a half, a quarter or an eighth where that is enough.
             picture.draft(None, (2 * image_size, 2 * image_size))
-        picture.load()
-        return _finish(_flat(PIL.ImageOps.exif_transpose(picture)), image_size, channels)
+        with AT_ONCE.of(picture.width * picture.height):
+            picture.load()
+            PIL.ImageOps.exif_transpose(picture, in_place=True)
+            made = _finish(_flat(picture), image_size, channels)
+            pixels = picture.width * picture.height
+            picture.close()  # before another thread begins: leaving the outer block frees nothing
+            if pixels > AT_ONCE.total:
+                budget.give_back()
+            return made
 
 
 class Header(NamedTuple):
@@ -266,19 +277,25 @@ def _flat(picture):
     """Returns the picture in mode L or RGB: no palette, alpha, CMYK or more than 8 bits."""
     import PIL.Image
 
-    grey = is_grey(picture)
+    mode = "L" if is_grey(picture) else "RGB"
     if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64)
+        values = np.asarray(picture)
         if values.min() < 0 or values.max() > 65535:
             raise OSError(f"grey values range over {values.min()}..{values.max()}, not 16 bits")
         return PIL.Image.fromarray((values >> 8).astype(np.uint8))
     if picture.mode == "F":
         raise OSError("floating-point pixels have no known range")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = PIL.Image.new("RGBA", picture.size, "white")
-        picture = PIL.Image.alpha_composite(white, picture)
-    return picture.convert("L" if grey else "RGB")
+    if picture.mode == mode and not picture.has_transparency_data:
+        return picture
+    flat = PIL.Image.new(mode, picture.size)
+    for top in range(0, picture.height, STRIP):
+        strip = picture.crop((0, top, picture.width, min(top + STRIP, picture.height)))
+        if picture.has_transparency_data:
+            strip = strip.convert("RGBA")
+            white = PIL.Image.new("RGBA", strip.size, "white")
+            strip = PIL.Image.alpha_composite(white, strip)
+        flat.paste(strip.convert(mode), (0, top))
+    return flat
 
 
 def _finish(picture, image_size: int, channels: int) -> np.ndarray:
@@ -291,6 +308,7 @@ def _finish(picture, image_size: int, channels: int) -> np.ndarray:
     if image_size and picture.size != (image_size, image_size):
         side = min(picture.size)
         left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        picture = picture.crop((left, top, left + side, top + side))
+        if picture.size != (side, side):
+            picture = picture.crop((left, top, left + side, top + side))
         picture = picture.resize((image_size, image_size), PIL.Image.Resampling.LANCZOS)
     return np.asarray(picture).reshape(picture.height, picture.width, channels)

@@ -70,6 +70,7 @@ def load(
     if split not in SPLITS:
         raise UserError(f'split "{split}" is not one of {", ".join(SPLITS)}')
     pixels.check_image_options(image_size, channels)
+    arrays.check_place(os.path.expanduser(data_dir))
     loader = LOADERS.get(name, functools.partial(_tfds, name))
     if loader is _folder:
         loader = functools.partial(_folder, max_bad_records=max_bad_records)
@@ -82,6 +83,22 @@ def load(
             rest, test = subsets.hold_out(conform(opened(split="train"), **options), share=holdout)
             return rest if split == "train" else test
     return conform(opened(split=split), **options)
+
+
+def needs_tfds(name: str, data_dir: str) -> bool:
+    """Says whether TensorFlow Datasets opens a dataset, which may download and write.
+
+    Args:
+      name: of the dataset.
+      data_dir: as for `load`.
+
+    Returns:
+      False for those that are read from files as they are.
+    """
+    family = "mnist" if name == "stacked_mnist" else name
+    if family in IDX_FAMILY:
+        return not data_dir or idx.find(os.path.expanduser(data_dir), family) is None
+    return name not in LOADERS
 
 
 def conform(source: Source, *, image_size: int = 0, channels: int = 0) -> Source:

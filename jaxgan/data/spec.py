@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxgan import types
+from jaxgan.data import arrays
 from jaxgan.types import UserError
 
 
@@ -103,6 +104,8 @@ def from_record(record: Mapping[str, Any]) -> Spec:
     if not isinstance(fingerprint, str):
         raise _malformed('"fingerprint"', fingerprint, "text")
     num_classes = _number(record, "num_classes")
+    if num_classes > arrays.MAX_CLASSES:
+        raise _malformed('"num_classes"', num_classes, f"at most {arrays.MAX_CLASSES}")
     return Spec(
         fingerprint=fingerprint,
         num_examples=_number(record, "num_examples"),

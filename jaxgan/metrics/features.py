@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 from tqdm import auto as tqdm
 
 from jaxgan import images as images_lib
@@ -104,8 +105,10 @@ def digit_features(params: PyTree) -> FeatureFn:
       images [B, H, W, C] in [-1, 1] -> {"features": [B, 128], "probs": [B, K]}, jitted.
 
     Raises:
-      UserError: when called on images that the classifier was not trained for.
+      UserError: an array is missing or of the wrong shape; or, when called, on images that the
+        classifier was not trained for.
     """
+    _check_shapes(params)
     channels, width = params["Conv_0"]["kernel"].shape[2:]
     features, num_classes = params["Dense_1"]["kernel"].shape
     halvings = _halvings(params)
@@ -124,6 +127,30 @@ def digit_features(params: PyTree) -> FeatureFn:
         return {"features": out["features"], "probs": jax.nn.softmax(out["logits"])}
 
     return feature_fn
+
+
+def _check_shapes(params: PyTree) -> None:
+    """Refuses parameters of another network, by the sizes that some of them have."""
+    flat: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")  # pyright: ignore
+    found = {name: np.shape(array) for name, array in flat.items()}
+    channels, width = found["Conv_0/kernel"][2:]
+    units, num_classes = found["Dense_1/kernel"]
+    positions = max(1, found["Dense_0/kernel"][0] // (2 * width))
+    kernels = {
+        "Conv_0": (5, 5, channels, width),
+        "Conv_1": (3, 3, width, 2 * width),
+        **{f"Conv_{2 + i}": (3, 3, 2 * width, 2 * width) for i in range(1 + _halvings(params))},
+        "Dense_0": (positions * 2 * width, units),
+        "Dense_1": (units, num_classes),
+    }
+    biases = {f"{name}/bias": shape[-1:] for name, shape in kernels.items()}
+    for name, wanted in {**{f"{k}/kernel": v for k, v in kernels.items()}, **biases}.items():
+        if found.get(name) != wanted:
+            stored = f"has shape {list(found[name])}" if name in found else "is missing"
+            raise UserError(
+                f"the classifier's {name} {stored}, where the network has {list(wanted)};"
+                " train it again with experiments.classifier"
+            )
 
 
 def inception_features(params: PyTree) -> FeatureFn:

@@ -246,6 +246,7 @@ def find_classifier(
       UserError: a file in question is damaged.
     """
     given = pathlib.Path(path).expanduser()
+    arrays.check_place(given)
     if path and not given.is_dir():
         return given if given.is_file() else None
     options = {"image_shape": image_shape, "fingerprint": fingerprint}

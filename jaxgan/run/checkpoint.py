@@ -16,13 +16,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxgan.parallel import processes
-from jaxgan.run import disk, manifest, origin, saver
+from jaxgan.run import complaints, disk, manifest, origin, saver, stored
 from jaxgan.run.manifest import Damaged
 from jaxgan.run.saver import Manager
 from jaxgan.state import GANState
 from jaxgan.types import PyTree, UserError
 
 MAX_TO_KEEP = 3  # of the newest steps
+READ_ERRORS = (OSError, ValueError, LookupError, TypeError)
 SHOWN = 5  # leaves, or checkpoints, named in a message
 
 
@@ -180,12 +181,9 @@ def _restored(folder: pathlib.Path, state: GANState) -> GANState:
     """What a step holds, on the devices of a fresh state."""
     restored = {}
     for name, wanted in _items(state).items():
-
-        def target(stored: PyTree, wanted: PyTree = wanted) -> PyTree:
-            _check_same(_leaves(stored), _leaves(wanted), folder)
-            return jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
-
-        restored[name] = _read(folder / name, target)
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
+        arguments = ocp.checkpoint_utils.construct_restore_args(target)
+        restored[name] = _read(folder / name, target, arguments)
     return GANState(**restored["state"], gen_ema=restored["gen_ema"])
 
 
@@ -202,12 +200,13 @@ def sampled_steps(directory: str | os.PathLike) -> list[int]:
 
 
 def restore_generator(
-    directory: str | os.PathLike, *, step: int | None = None
+    directory: str | os.PathLike, *, wanted: PyTree = None, step: int | None = None
 ) -> tuple[int, PyTree]:
     """Restores only the moving average of the generator, for sampling.
 
     Args:
       directory: the folder of checkpoints.
+      wanted: structure, shapes and dtypes that it must have; None for any.
       step: one of `sampled_steps`; None for the newest good one.
 
     Returns:
@@ -215,7 +214,7 @@ def restore_generator(
 
     Raises:
       FileNotFoundError: there is no finished step.
-      UserError: this step is damaged, or all are.
+      UserError: this step is damaged, or all are; or it is not what was wanted.
     """
     directory = pathlib.Path(directory).resolve()
     good, bad = _newest_good(directory, ("gen_ema",), step)
@@ -224,7 +223,8 @@ def restore_generator(
         raise FileNotFoundError(f"no checkpoint in {directory}")
     for number, problem in bad.items():
         print(f"warning: checkpoint {number} is skipped: {problem}", flush=True)
-    return good, _read(directory / str(good) / "gen_ema", lambda stored: None)
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), wanted)
+    return good, _read(directory / str(good) / "gen_ema", wanted, as_numpy)
 
 
 def _items(state: GANState) -> dict[str, PyTree]:
@@ -316,61 +316,40 @@ def _check_nothing_is_lost(directory: pathlib.Path, bad: dict[int, str], every: 
         )
 
 
-def _read(folder: pathlib.Path, target: Callable[[PyTree], PyTree | None]) -> PyTree:
-    """Reads one item into the structure that `target` makes of its metadata, or as NumPy arrays.
+def _read(folder: pathlib.Path, wanted: PyTree, arguments: PyTree) -> PyTree:
+    """Reads one item of the structure and shapes that are wanted; without them, as NumPy arrays.
 
     Reads the item alone: Orbax's reader of a whole step opens the arrays of all items, and imports
-    the classes that the step's metadata name.
+    the classes that the step's metadata name. It would also cast and pad, and fill up what is
+    missing, silently: `stored` looks first.
     """
     item: Any = folder  # annotated with a path class of Orbax; any path works
+    complaints.quiet_orbax()  # what it abandons where one array cannot be read prints tracebacks
     reader = ocp.PyTreeCheckpointHandler()
     try:
-        stored = reader.metadata(item).tree
-        wanted = target(stored)
-        if wanted is None:
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
-            return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
-        arguments = ocp.checkpoint_utils.construct_restore_args(wanted)
-        return reader.restore(
-            item, args=ocp.args.PyTreeRestore(item=wanted, restore_args=arguments)
+        if wanted is not None:
+            stored.check_size(folder, stored.leaves(wanted))
+        found = stored.read(folder)
+        if wanted is not None:
+            stored.check_same(found, stored.leaves(wanted), folder)
+            return reader.restore(
+                item, args=ocp.args.PyTreeRestore(item=wanted, restore_args=arguments)
+            )
+        stored.check_size(folder, found)
+        as_numpy = jax.tree.map(
+            lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(item).tree
         )
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        if isinstance(error, UserError):
+        return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+    except Exception as error:
+        wrapped = type(error) is Exception  # by Orbax, where an array of devices cannot be read
+        cause = (error.__cause__ or error) if wrapped else error
+        if isinstance(error, UserError) or not (wrapped or isinstance(error, READ_ERRORS)):
             raise
-        # Only a step without a manifest can be damaged here.
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        # Only a step without a manifest, or with one that somebody wrote by hand, gets here.
+        reason = (str(cause).splitlines() or [type(cause).__name__])[0][:200]
         raise UserError(
-            f"{folder} cannot be read: {reason}; move {folder.parent} away to resume from the "
-            "step before it"
+            f"{folder} cannot be read: {reason}; move {folder.parent} away to use the step "
+            "before it"
         ) from error
     finally:
         reader.close()
-
-
-def _leaves(tree: PyTree) -> dict[str, Any]:
-    """Leaves by dotted path, equal for a tuple and for the list that Orbax stores it as."""
-
-    def part(key: Any) -> str:
-        return str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key))))
-
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {".".join(map(part, path)): leaf for path, leaf in flat}
-
-
-def _check_same(stored: dict[str, Any], wanted: dict[str, Any], folder: pathlib.Path) -> None:
-    """Refuses another structure, shape or dtype: Orbax would silently cast and pad."""
-
-    def form(leaves: dict[str, Any], name: str) -> str:
-        leaf = leaves.get(name)
-        return "nothing" if leaf is None else f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
-
-    names = sorted({*stored, *wanted})
-    different = [name for name in names if form(stored, name) != form(wanted, name)]
-    if not different:
-        return
-    shown = "; ".join(
-        f"{name} is {form(stored, name)} there, {form(wanted, name)} here"
-        for name in different[:SHOWN]
-    )
-    more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
-    raise UserError(f"{folder} was saved by another model: {shown}{more}; use another workdir")

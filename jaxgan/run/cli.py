@@ -18,6 +18,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar, dataclass_transform
 
+import numpy as np
 from absl import app, flags, logging
 
 from jaxgan import types
@@ -28,6 +29,7 @@ from jaxgan.types import UserError
 C = TypeVar("C")
 T = TypeVar("T")
 
+MAX_TEXT = 4096  # as paths
 LARGEST = 2**31 - 1  # steps are counted in 32 bits on the devices, and seeds cut off after 32
 
 
@@ -120,10 +122,11 @@ def check(config: Any) -> None:
     Raises:
       UserError: a value is not accepted; the message names flag, value and what is accepted.
     """
+    annotations = typing.get_type_hints(type(config))
     for spec in dataclasses.fields(config):
         value = getattr(config, spec.name)
         if spec.metadata:
-            problem = _problem(value, spec)
+            problem = _problem(value, spec, annotations[spec.name])
             if problem:
                 raise UserError(f"--{spec.name}={types.one_line(value)} {problem}")
 
@@ -248,7 +251,7 @@ def or_one_line(action: Callable[[], T]) -> T:
         sys.exit(1)
 
 
-def _problem(value: Any, spec: dataclasses.Field) -> str:
+def _problem(value: Any, spec: dataclasses.Field, kind: type) -> str:
     """What is wrong with a value, with the remedy; empty if nothing is."""
     limits = spec.metadata
     if limits["choices"] and value not in limits["choices"]:
@@ -260,6 +263,10 @@ def _problem(value: Any, spec: dataclasses.Field) -> str:
         return _text_problem(value)
     if not isinstance(value, numbers.Real):
         return "is not a number"
+    if kind is bool and not isinstance(value, bool | np.bool_):
+        return "is neither true nor false"
+    if kind is int and not isinstance(value, numbers.Integral):
+        return "is not a whole number"
     if isinstance(value, numbers.Integral) and abs(int(value)) > LARGEST:
         return f"is beyond {LARGEST}, the largest whole number accepted"
     if not math.isfinite(value):
@@ -278,6 +285,8 @@ def _text_problem(value: Any) -> str:
     if not isinstance(value, str | os.PathLike):
         return "is not text"
     value = os.fspath(value)
+    if len(value) > MAX_TEXT:
+        return f"is longer than {MAX_TEXT} characters"
     if any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in value):
         return "holds a line break or another character that cannot stand in a flagfile"
     if value != value.strip():

@@ -1,16 +1,19 @@
 """The way from a run directory back to its experiment and its generator."""
 
+import contextlib
 import dataclasses
-import importlib
+import importlib.util
 import os
 import pathlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
+from jaxgan import types
 from jaxgan.data import spec as specs
 from jaxgan.data.spec import Spec
 from jaxgan.run import checkpoint, rundir, scoring
@@ -98,9 +101,11 @@ def load_run(workdir: str | os.PathLike, *, build: Build | None = None, module: 
     fields = {field.name for field in dataclasses.fields(config_type)}
     unknown = sorted(set(record["config"]) - fields)
     if unknown:
-        raise UserError(f"{workdir} was made by another version: it has the setting {unknown[0]}")
-    config, spec = config_type(**record["config"]), specs.from_record(record["data"])
-    return Run(make(config, spec), config, spec)
+        name = types.one_line(unknown[0], limit=80)
+        raise UserError(f"{workdir} was made by another version: it has the setting {name}")
+    with _as_recorded(workdir, bundled=not (build or module)):
+        config, spec = config_type(**record["config"]), specs.from_record(record["data"])
+        return Run(make(config, spec), config, spec)
 
 
 def load(
@@ -134,8 +139,18 @@ def load(
         lines = rundir.read_metrics(path)
         metric = scoring.best_metric(run.config, run.experiment)
         step = scoring.choose_step(which, lines=lines, metric=metric, steps=saved)
-    step, variables = checkpoint.restore_generator(path / "checkpoints", step=step)
+    with _as_recorded(workdir, bundled=not (build or module)):
+        wanted = _generator_shapes(run)
+    step, variables = checkpoint.restore_generator(path / "checkpoints", wanted=wanted, step=step)
     return Trained(*run, variables, step)
+
+
+def _generator_shapes(run: Run) -> PyTree:
+    """Shapes and dtypes of the variables that a run's generator has, which nothing is made of."""
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    one = jax.eval_shape(run.experiment.init, key).gen_ema
+    lead = (run.config.seeds,) if run.config.is_ensemble else ()
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((*lead, *leaf.shape), leaf.dtype), one)
 
 
 def _module(record: Mapping[str, Any], name: str, workdir: str | os.PathLike) -> Any:
@@ -151,9 +166,30 @@ def _module(record: Mapping[str, Any], name: str, workdir: str | os.PathLike) ->
         return module
     name = record["experiment"]
     # A record is data: it may choose among the experiments, not import whatever it likes.
-    if not re.fullmatch(r"experiments\.\w+", name):
+    if not re.fullmatch(r"experiments\.[a-z]\w*", name) or not importlib.util.find_spec(name):
         raise UserError(
-            f"{workdir} holds a run of {name}, which is not one of experiments.*; give the module "
-            "that defines it: --module=NAME, or load(workdir, build=...)"
+            f"{workdir} holds a run of {types.one_line(name, limit=80)}, which is not one of "
+            "experiments.*; give the module that defines it: --module=NAME, or "
+            "load(workdir, build=...)"
         )
-    return importlib.import_module(name)
+    found = importlib.import_module(name)
+    if not hasattr(found, "build"):
+        raise UserError(f"{workdir} holds no run: {name} trains nothing that can be sampled")
+    return found
+
+
+@contextlib.contextmanager
+def _as_recorded(workdir: str | os.PathLike, *, bundled: bool) -> Iterator[None]:
+    """Turns an error over settings that no flags allow into one line.
+
+    Only where the experiment is one of ours: with a person's own code, a traceback says more.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if not bundled:
+            raise
+        reason = types.one_line(f"{type(error).__name__}: {error}", limit=200)
+        raise UserError(f"{workdir}/config.json describes no network: {reason}") from error

@@ -12,8 +12,10 @@ from typing import Any, BinaryIO
 
 from jaxgan.run import disk
 from jaxgan.run.trouble import Trouble, tell
+from jaxgan.types import UserError
 
 MOST_WAITING = 10_000  # lines
+MAX_BYTES = 2**30  # millions of lines
 
 
 class LogFile:
@@ -144,7 +146,12 @@ def read(path: pathlib.Path, *, limit: int | None = None) -> list[dict[str, Any]
 
     Returns:
       The content of the lines, oldest first, each with its "step".
+
+    Raises:
+      UserError: the log is not a file, or far larger than any.
     """
+    if path.exists() and not (path.is_file() and path.stat().st_size <= MAX_BYTES):
+        raise UserError(f"{path} is not the log of a run; move it away")
     data = path.read_bytes() if path.exists() else b""
     return [entry for _, entry in _parse(data[:limit])[0]]
 

@@ -22,7 +22,7 @@ FORMAT = 1  # of checkpoints; 0 is that without a manifest
 # Written or changed by Orbax later than the manifest; nothing that is restored depends on them.
 UNREAD = ("_CHECKPOINT_METADATA", "commit_success.txt")
 MAX_FILES = 1_000_000
-MAX_METADATA_BYTES = 2**26
+MAX_METADATA_BYTES = 2**24  # JSON becomes 30 times larger when it is read
 
 
 class Damaged(ValueError):
@@ -100,10 +100,12 @@ def read_json(path: str | os.PathLike) -> Any:
       Its content.
 
     Raises:
-      Damaged: it is too large, or not JSON.
+      Damaged: it is too large, not a file, or not JSON.
     """
     path = pathlib.Path(path)
     try:
+        if not path.is_file():  # a pipe would be waited for without end
+            raise Damaged(f"{path.name} is not a file")
         if path.stat().st_size > MAX_METADATA_BYTES:
             raise Damaged(f"{path.name} is larger than {MAX_METADATA_BYTES // 2**20} MiB")
         return json.loads(path.read_bytes())

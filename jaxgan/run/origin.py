@@ -56,7 +56,10 @@ def check(folder: pathlib.Path, run_id: str) -> None:
     if isinstance(step, int) and step != int(folder.name):
         raise Damaged(f"it is step {step} of the run, renamed")
     if run_id and isinstance(run, str) and run not in ("", run_id):
-        raise Damaged("it was saved by another run")
+        raise Damaged(
+            f"it was saved by another run (if by this one, whose config.json was replaced, set "
+            f'"run": "{_shown(run)}" there)'
+        )
 
 
 def differences(folder: pathlib.Path) -> str | None:

@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 
 from jaxgan import __version__, images
-from jaxgan.run import cli, curves, disk, leftovers, logfile, settings
+from jaxgan.run import cli, curves, disk, leftovers, logfile, manifest, settings
 from jaxgan.run.trouble import Trouble, reason
 from jaxgan.types import UserError
 
 # Written after config.json: without that they belong to something else and stay untouched.
 OURS = ("run.flags", "metrics.jsonl", "tensorboard", "samples", "checkpoints")
+WRITTEN = ("config.json", "run.flags", "metrics.jsonl", "results.json")
 
 
 class RunDir:
@@ -239,6 +240,7 @@ class RunDir:
 
     def _check_record(self, upgraded: Callable[[dict], dict]) -> dict[str, Any] | None:
         """The record in the directory, None in a new one; refuses one of another run."""
+        _check_written(self.path)
         if (self.path / "config.json").exists():
             stored = upgraded(read_config(self.path))
             fields = dataclasses.fields(self._config)
@@ -281,14 +283,14 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
       UserError: there is no run, or its record cannot be read.
     """
     file = pathlib.Path(path) / "config.json"
+    if not os.path.lexists(file):
+        raise UserError(f"{path} holds no run: there is no config.json in it")
     try:
-        record = json.loads(file.read_text())
+        record = manifest.read_json(file)
         texts = record["data"]["fingerprint"], record.get("run", "")
         if isinstance(record["config"], dict) and all(isinstance(x, str) for x in texts):
             return {**record, "experiment": str(record["experiment"])}
-    except FileNotFoundError as error:
-        raise UserError(f"{path} holds no run: there is no config.json in it") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         pass
     raise UserError(
         f"{file} is not the record of a run; restore it from run.flags or use another workdir"
@@ -303,6 +305,9 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
 
     Returns:
       The logged lines, oldest first, each with its "step"; none where there is no log.
+
+    Raises:
+      UserError: the log is not a file, or far larger than any.
     """
     return logfile.read(pathlib.Path(path) / "metrics.jsonl")
 
@@ -358,3 +363,18 @@ def _release(descriptor: int) -> None:
         os.ftruncate(descriptor, 0)
     with contextlib.suppress(OSError):
         os.close(descriptor)
+
+
+def _check_written(path: pathlib.Path) -> None:
+    """Refuses files that training would write through, to a place that somebody else chose.
+
+    Folders may be links: checkpoints are large, and a person may want them on another disk.
+    """
+    for name in WRITTEN:
+        file = path / name
+        if os.path.lexists(file) and (file.is_symlink() or not file.is_file()):
+            raise UserError(f"{file} is a link, or not a file; remove it, or use another workdir")
+    for name in ("tensorboard", "samples", "checkpoints"):
+        if (path / name).is_symlink():
+            place = os.path.realpath(path / name)
+            print(f"note: {path / name} is a link: it is written in {place}", flush=True)

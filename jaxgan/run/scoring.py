@@ -184,7 +184,7 @@ def best_step(
       The step, the first of equals; None if no saved step was scored.
     """
     name = f"eval/{metric}"
-    scored = [line for line in lines if name in line]
+    scored = [line for line in lines if type(line.get(name)) in (int, float)]
     alike = [line for line in scored if line.get(PROTOCOL) == scored[-1].get(PROTOCOL)]
     values = {line["step"]: line[name] for line in alike if line["step"] in steps}
     choose = min if evaluate.BETTER.get(metric, "lower") == "lower" else max

@@ -290,7 +290,7 @@ class Session:
     def _rolled_back(self, error: hooks.Diverged, times: int) -> GANState:
         """The last good state, to go on from with the random numbers of one more rollback.
 
-        A checkpoint that a signal asked for is none to go back to: a run without the signal has none.
+        A checkpoint that a signal asked for is none to go back to: other runs do not have it.
         The count is kept in memory, not taken from the checkpoint, which may be older than the
         rollback before; a killed run comes through the same rollbacks again.
         """

@@ -16,9 +16,9 @@ def check_path(directory: pathlib.Path) -> None:
       directory: the folder of checkpoints.
 
     Raises:
-      UserError: there are wildcards in it, or backslashes.
+      UserError: there are wildcards in it, backslashes, or what begins an address in a cloud.
     """
-    misread = [letter for letter in "[*?\\" if letter in str(directory)]
+    misread = [part for part in ("[", "*", "?", "\\", "gs:/") if part in str(directory)]
     if misread:
         raise UserError(
             f"{directory} cannot hold checkpoints: with {misread[0]} in its path, no file in it "

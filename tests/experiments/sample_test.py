@@ -1,6 +1,7 @@
 """Sampling from a run directory: pictures, arrays, interpolations, labels, and mistakes."""
 
 import json
+import pathlib
 import shutil
 
 import jax
@@ -13,6 +14,8 @@ from jaxgan import images, latents
 from jaxgan.run import checkpoint
 from jaxgan.types import UserError
 from tests.helpers import command, runs, tiny
+
+OLD = pathlib.Path(__file__).parents[1] / "fixtures" / "run_0_1_mixture"
 
 
 @pytest.fixture(scope="module")
@@ -153,13 +156,10 @@ def test_a_run_without_checkpoint_is_said(workdir, tmp_path):
         _sample(tmp_path / "run", tmp_path / "a.png")
 
 
-def test_labels_of_a_run_without_them_are_refused(workdir, tmp_path):
-    shutil.copytree(workdir, tmp_path / "run")
-    record = json.loads((tmp_path / "run" / "config.json").read_text())
-    record["config"]["conditional"] = False
-    (tmp_path / "run" / "config.json").write_text(json.dumps(record))
+def test_labels_of_a_run_without_them_are_refused(tmp_path):
+    config = sample.Config(workdir=str(OLD), out=str(tmp_path / "a.png"), label="0")
     with pytest.raises(UserError, match="--label=0: the run has no labels"):
-        _sample(tmp_path / "run", tmp_path / "a.png", label="0")
+        sample.run(config)
 
 
 def test_the_command_needs_no_flag_of_the_training_run(workdir, tmp_path):

@@ -8,6 +8,7 @@ tests/data/tfds_test.py.
 """
 
 import os
+import socket
 import tracemalloc
 import zipfile
 
@@ -18,6 +19,7 @@ import pytest
 
 from jaxgan import data
 from jaxgan.data import arrays, folder, idx, pipeline
+from jaxgan.metrics import weights
 from jaxgan.types import UserError
 from tests.data import folder_test, idx_test
 from tests.helpers import command, runs
@@ -96,6 +98,24 @@ def test_what_only_looks_like_an_image_file_is_skipped(
     source = folder.load(tmp_path)
     assert source[np.arange(len(source))]["image"].max() == 9
     assert "a.png: skipped, " in caplog.text and len(source.fingerprint) == 16
+
+
+@pytest.mark.parametrize("name", ["arrays", "folder", "mnist", "stacked_mnist", "cifar10"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
+def test_data_that_are_no_file_are_not_waited_for(tmp_path, monkeypatch, name, kind):
+    monkeypatch.chdir(tmp_path)  # a socket's path must be short
+    if kind == "pipe":
+        _pipe("place")
+    elif kind == "device":
+        os.symlink("/dev/zero", "place")
+    else:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind("place")
+    with pytest.raises(UserError, match="place: is not a file or a folder"):
+        data.load(name, data_dir="place")
+    for read in (arrays.read_npz, weights.load, lambda p: weights.load_classifier(name, path=p)):
+        with pytest.raises(UserError, match="place: is not a file or a folder"):
+            read("place")
 
 
 MODES = {

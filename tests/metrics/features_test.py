@@ -33,6 +33,30 @@ def test_images_that_do_not_fit_the_classifier_are_refused(params, shape):
         features.digit_features(params)(jnp.zeros(shape))
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"Conv_1": {"kernel": np.zeros((3, 3, 4, 9))}},
+            r"Conv_1/kernel has shape \[3, 3, 4, 9\],",
+        ),
+        ({"Conv_0": {"kernel": np.zeros((1, 5, 1, 4))}}, r"Conv_0/kernel .* has \[5, 5, 1, 4\]"),
+        (
+            {"Dense_0": {"kernel": np.zeros((0, 6))}},
+            r"Dense_0/kernel has shape \[0, 6\], .*\[8, 6\]",
+        ),
+        ({"Dense_0": {"bias": None}}, r"Dense_0/bias is missing, where the network has \[6\]"),
+        ({"Dense_1": {"bias": np.zeros(4)}}, r"Dense_1/bias has shape \[4\], .* \[3\]"),
+    ],
+)
+def test_a_classifier_of_wrong_shapes_is_one_line(params, changed, said):
+    ((layer, arrays),) = changed.items()
+    kept = {k: v for k, v in {**params[layer], **arrays}.items() if v is not None}
+    with pytest.raises(UserError, match=f"the classifier's {said}") as caught:
+        features.digit_features({**params, layer: kept})
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("shape", [(8, 8, 1), (15, 30, 1), (64, 64, 3), (130, 20, 1)])
 def test_a_classifier_serves_images_of_the_size_it_was_trained_on(shape):
     halvings = features.halvings_for(shape)
