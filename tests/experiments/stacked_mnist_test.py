@@ -1,7 +1,6 @@
 """The StackedMNIST experiment, tiny: both protocols from the digits to the row."""
 
 import json
-import struct
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +9,8 @@ import pytest
 
 from experiments import sample, stacked_mnist
 from jaxgan.data.spec import Spec
-from jaxgan.metrics import features, weights
 from jaxgan.types import UserError
-from tests.helpers import command
+from tests.helpers import command, idx
 
 SMALL = {
     "num_steps": 2,
@@ -27,23 +25,10 @@ SMALL = {
 }
 
 
-def _idx(path, array):
-    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
-    path.write_bytes(header + array.tobytes())
-
-
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """A folder with forty images in the place of MNIST, and an untrained classifier of them."""
-    folder, random = tmp_path_factory.mktemp("mnist"), np.random.default_rng(0)
-    for split in ("train", "t10k"):
-        image = random.integers(0, 256, (20, 28, 28), np.uint8)
-        _idx(folder / f"{split}-images-idx3-ubyte", image)
-        _idx(folder / f"{split}-labels-idx1-ubyte", np.arange(20, dtype=np.uint8) % 10)
-    net = features.DigitClassifier(width=2, features=4)
-    params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))["params"]
-    weights.save(folder / "net.npz", params, {"dataset": "mnist"})
-    return folder
+    return idx.mnist(tmp_path_factory.mktemp("mnist"))
 
 
 def _config(digits, workdir, **settings):

@@ -36,26 +36,6 @@ def straight(tmp_path_factory):
     return workdir, result.out
 
 
-def _kill(moments):
-    """Kills a process at once after so many steps, or at some moment of its start."""
-    steps, delay = moments.randrange(9), moments.random()
-
-    def meanwhile(child, out):
-        if steps:
-            for _ in range(30_000):
-                text = out.read_text()
-                if text.count("\nstep ") >= steps or "finished: " in text:
-                    break
-                time.sleep(0.003)
-        time.sleep(delay * (0.05 if steps else 1.0))
-        try:
-            os.kill(child, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # ended by itself, and was waited for
-
-    return meanwhile
-
-
 @pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(
     straight, tmp_path, kills
@@ -66,7 +46,7 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(
         workdir, earliest, finished = tmp_path / f"run{number}", 0, False
         while left and not finished:
             background = moments.random() < 0.5
-            result = _run(workdir, _kill(moments), async_saves=background)
+            result = _run(workdir, command.stop(moments), async_saves=background)
             assert result.code in (0, -signal.SIGKILL), (seed, result)
             finished = result.code == 0
             left -= not finished

@@ -5,13 +5,16 @@ streams and exit code.
 """
 
 import atexit
+import contextlib
 import functools
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -97,6 +100,32 @@ def run(module, *argv, cwd=ROOT, meanwhile=None) -> Result:
         if meanwhile:
             meanwhile(child, out)
         return Result(wait(child), out.read_text(), err.read_text())
+
+
+def stop(moments, signals=(signal.SIGKILL,), steps=9):
+    """Stops a process within so many logged steps, or at some moment of its start, by one of these.
+
+    Args:
+      moments: the random numbers that choose.
+      signals: to choose from.
+      steps: the most that are waited for.
+
+    Returns:
+      What `run` takes as `meanwhile`.
+    """
+    after, delay, signum = moments.randrange(steps), moments.random(), moments.choice(signals)
+
+    def meanwhile(child, out):
+        for _ in range(30_000 if after else 0):
+            text = out.read_text()
+            if text.count("\nstep ") >= after or "finished: " in text:
+                break
+            time.sleep(0.003)
+        time.sleep(delay * (0.05 if after else 1.0))
+        with contextlib.suppress(ProcessLookupError):  # ended by itself, and was waited for
+            os.kill(child, signum)
+
+    return meanwhile
 
 
 def mistake(module, *argv, code=2, cwd=ROOT) -> str:

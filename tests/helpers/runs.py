@@ -129,7 +129,11 @@ def different(workdir, other, step) -> list[str]:
 
 def poison(monkeypatch, bad_step, streams):
     """Breaks G at a step, on the host's word alone, unless the key is another than in `streams`."""
-    real = steps.map_batch
+    monkeypatch.setattr(steps, "map_batch", poisoned(steps.map_batch, bad_step, streams))
+
+
+def poisoned(real, bad_step, streams):
+    """The `steps.map_batch` that does so."""
 
     def map_batch(prepare, step):
         def poisoned(key, now, batch):
@@ -142,4 +146,4 @@ def poison(monkeypatch, bad_step, streams):
 
         return real(prepare, poisoned)
 
-    monkeypatch.setattr(steps, "map_batch", map_batch)
+    return map_batch

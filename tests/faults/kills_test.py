@@ -1,0 +1,118 @@
+"""Kills in every way of training: the run that goes on is the run that was not stopped, to the bit.
+
+`process_test` kills the plainest run most often. Here are the others, with all that lies in their
+directories: states, log, curves, samples, and nothing else.
+"""
+
+import collections
+import json
+import random
+import signal
+
+import pytest
+
+from tests.helpers import command, curves, idx, runs
+
+NUM_STEPS = 40
+COMMON = {"num_steps": NUM_STEPS, "save_every": 5, "log_every": 1, "sample_every": 10}
+MIXTURE, STACKED = "experiments.mixture", "experiments.stacked_mnist"
+POISONED = "tests.helpers.poisoned"
+ADA = {"augment": "ada", "loss": "hinge", "penalty": "none", "ada_ramp": 640}
+# Of each way the module, and its settings beside those that all have.
+WAYS = {
+    "rolled back": (POISONED, {"on_nonfinite": "rollback"}),
+    "fused steps": (runs.MODULE, {"steps_per_call": 5, "log_every": 5}),
+    "sharded": (runs.MODULE, {"shard_params": True, "width": 64}),
+    "pmap": (runs.MODULE, {"parallel": "pmap"}),
+    "ada": (runs.MODULE, ADA),
+    "scored": (runs.MODULE, {"conditional": True, "eval_every": 4, "eval_samples": 20}),
+    "mixture": (MIXTURE, {"seeds": 2, "batch_size": 16, "features": 8, "num_samples": 20}),
+    "stacked": (STACKED, {"batch_size": 8, "num_images": 40, "num_scored": 20, "num_samples": 4}),
+}
+STOPS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+SEED = random.randrange(10**6)  # in the report of a test that fails
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    return idx.mnist(tmp_path_factory.mktemp("mnist"))
+
+
+def _run(way, digits, workdir, meanwhile=None):
+    """Trains in a process of its own."""
+    module, settings = WAYS[way]
+    settings = {**COMMON, "keep_memory": False, "cpu_devices": 8, **settings}
+    if way == "scored":
+        settings |= {"data_dir": runs.split_file(), "eval_weights": runs.classifier_file()}
+    if module == STACKED:
+        settings |= {"data_dir": digits, "classifier": digits / "net.npz", "gen_features": "4,2"}
+    if module in (runs.MODULE, POISONED):
+        argv = runs.flags(workdir, **settings)
+    else:
+        argv = [f"--{name}={value}" for name, value in {**settings, "workdir": workdir}.items()]
+    return command.run(module, *argv, meanwhile=meanwhile)
+
+
+def _logged(workdir):
+    """The lines of the log without what was measured of time."""
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [{**json.loads(line), "images_per_second": 0, "seconds": 0} for line in lines]
+
+
+def _shown(workdir):
+    """How often each point of the curves is drawn, and how often its line says it should be."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    wanted = [
+        (name, line["step"])
+        for line in lines
+        for name, value in line.items()
+        if name != "step" and not isinstance(value, str)
+    ]
+    return collections.Counter(curves.points(workdir)), collections.Counter(wanted)
+
+
+def _leftovers(workdir, straight):
+    """The names in a run's directory that are not in another's, but for steps that were saved."""
+
+    def names(path):
+        folders = [path, *(path / name for name in ("samples", "checkpoints"))]
+        found = {one.relative_to(path).as_posix() for folder in folders for one in folder.iterdir()}
+        return {name for name in found if not name.rpartition("/")[2].isdecimal()}
+
+    events = len(list((workdir / "tensorboard").iterdir()))
+    return [*sorted(names(workdir) ^ names(straight)), *(["event files"] if events != 1 else [])]
+
+
+def _kill(way, digits, folder, kills):
+    """Stops runs at random moments until that happened so often; each must end as one that ran."""
+    straight, moments = folder / "straight", random.Random(f"{SEED} {way}")
+    result = _run(way, digits, straight)
+    assert result.code == 0 and result.err == "", (way, result)
+    number = 0
+    while kills > 0:
+        workdir, number, code = folder / f"run{number}", number + 1, -1
+        while code:
+            meanwhile = command.stop(moments, STOPS, steps=20) if kills > 0 else None
+            result = _run(way, digits, workdir, meanwhile)
+            code = result.code
+            assert code in (0, -signal.SIGKILL, 143, 130), (SEED, way, result)
+            kills -= code != 0
+        shown, wanted = _shown(workdir)
+        found = {
+            "arrays": runs.different(workdir, straight, NUM_STEPS),
+            "log": _logged(workdir) != _logged(straight),
+            "curves": sorted((shown - wanted) + (wanted - shown)),
+            "leftovers": _leftovers(workdir, straight),
+        }
+        assert not any(found.values()), (SEED, way, found)
+
+
+def test_runs_that_were_stopped_end_as_those_that_were_not(digits, tmp_path):
+    for way in random.Random(SEED).sample(sorted(WAYS), 2):
+        _kill(way, digits, tmp_path / way, kills=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", sorted(WAYS))
+def test_every_way_of_training_survives_eight_stops(way, digits, tmp_path):
+    _kill(way, digits, tmp_path, kills=8)
