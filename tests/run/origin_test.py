@@ -55,7 +55,9 @@ def test_a_step_of_another_run_is_set_aside_where_the_run_is_known(tmp_path, cap
     shutil.copytree(tmp_path / "other" / "4", tmp_path / "mine" / "4")
     assert _good(tmp_path / "mine") == 4
     assert _good(tmp_path / "mine", run_id="1234") == 2
-    assert "checkpoint 4 is damaged: it was saved by another run; now" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "checkpoint 4 is damaged: it was saved by another run (if by this one" in said
+    assert 'set "run": "5678" there); now' in said
     assert checkpoint.restore_from(tmp_path / "other", small.state(0.0)).step == 4
 
 
