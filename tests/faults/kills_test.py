@@ -25,11 +25,21 @@ WAYS = {
     "pmap": (runs.MODULE, {"parallel": "pmap"}),
     "ada": (runs.MODULE, ADA),
     "scored": (runs.MODULE, {"conditional": True, "eval_every": 4, "eval_samples": 20}),
-    "mixture": (MIXTURE, {"seeds": 2, "batch_size": 16, "features": 8, "num_samples": 20}),
+    "mixture": (
+        MIXTURE,
+        {
+            "seeds": 2,
+            "steps_per_call": 5,
+            "log_every": 5,
+            "batch_size": 16,
+            "features": 8,
+            "num_samples": 20,
+        },
+    ),
     "stacked": (STACKED, {"batch_size": 8, "num_images": 40, "num_scored": 20, "num_samples": 4}),
 }
 STOPS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-CODES = (0, -signal.SIGKILL, 143, 130, -signal.SIGTERM)  # the last where all was done already
+CODES = (0, -signal.SIGKILL, 143, 130, -signal.SIGTERM, -signal.SIGINT)
 SEED = random.randrange(10**6)  # in the report of a test that fails
 
 
@@ -53,14 +63,14 @@ def _run(way, digits, workdir, meanwhile=None):
     return command.run(module, *argv, meanwhile=meanwhile)
 
 
+def _lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
 def _logged(workdir):
-    """The lines of the log without what was measured of time."""
-    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    """The log without what was measured of time: a resumed run has no rate in its first line."""
     timing = ("images_per_second", "seconds")
-    return [
-        {name: 0 if name in timing else value for name, value in json.loads(line).items()}
-        for line in lines
-    ]
+    return [{k: v for k, v in line.items() if k not in timing} for line in _lines(workdir)]
 
 
 def _curves(workdir):
@@ -68,7 +78,7 @@ def _curves(workdir):
     shown = {tag: [step for step, _ in points] for tag, points in events.points(workdir).items()}
     shown.pop("samples")  # pictures
     wanted = {}
-    for line in _logged(workdir):
+    for line in _lines(workdir):
         for name, value in line.items():
             if name != "step" and not isinstance(value, str):
                 wanted.setdefault(name, []).append(line["step"])
