@@ -1,4 +1,4 @@
-"""Doubles and halves images bilinearly, by the filter [1, 3, 3, 1] along each side.
+"""Doubles, halves and blurs images, by the filter [1, 3, 3, 1] along each side.
 
 Pixels are squares: the samples of the two sizes lie a quarter of a pixel apart. Beyond the edge
 there are zeros. See "Making Convolutional Networks Shift-Invariant Again" by Zhang
@@ -35,6 +35,27 @@ def downsample(x: Array) -> Array:
     return _halved(_halved(x, 1), 2)
 
 
+def blur(x: Array, *, before: int, after: int) -> Array:
+    """Filters by [1, 3, 3, 1] / 8 along each side.
+
+    Args:
+      x: [B, H, W, C].
+      before: zeros added above and to the left.
+      after: zeros added below and to the right.
+
+    Returns:
+      [B, H + before + after - 3, W + before + after - 3, C].
+    """
+    return _blurred(_blurred(x, 1, (before, after)), 2, (before, after))
+
+
+def _blurred(x: Array, axis: int, edges: tuple[int, int]) -> Array:
+    x = _padded(x, axis, edges)
+    size = x.shape[axis]
+    a, b, c, d = (lax.slice_in_dim(x, i, size - 3 + i, axis=axis) for i in range(4))
+    return (b + c) * 0.375 + (a + d) * 0.125
+
+
 def _doubled(x: Array, axis: int) -> Array:
     """Each sample becomes two, which lie a quarter towards either neighbour."""
     x = _padded(x, axis)
@@ -52,8 +73,8 @@ def _halved(x: Array, axis: int) -> Array:
     return (b + c) * 0.375 + (a + d) * 0.125
 
 
-def _padded(x: Array, axis: int) -> Array:
-    """With one zero at either end of an axis."""
-    edges = [(0, 0, 0)] * x.ndim
-    edges[axis] = (1, 1, 0)
-    return lax.pad(x, jnp.zeros((), x.dtype), edges)
+def _padded(x: Array, axis: int, edges: tuple[int, int] = (1, 1)) -> Array:
+    """With zeros at either end of an axis."""
+    pads = [(0, 0, 0)] * x.ndim
+    pads[axis] = (*edges, 0)
+    return lax.pad(x, jnp.zeros((), x.dtype), pads)

@@ -1,7 +1,6 @@
 """R3GAN's networks against the published ones: images, logits, penalties and their gradients."""
 
 import functools
-import json
 import re
 
 import jax
@@ -11,15 +10,13 @@ import pytest
 
 from jaxgan.nets import r3gan
 from jaxgan.types import UserError
-from tests.nets import references
+from tests.nets import published, references
 
 SIZES = {"widths": references.WIDTHS, "groups": references.GROUPS, "blocks": references.BLOCKS}
-RTOL = 1e-4
 
 
-def _published(player, path):
+def _published(player, name):
     """The published name of a parameter, and how its axes are turned there."""
-    name = ".".join(str(key.key) for key in path)
     if block := re.fullmatch(r"Block_(\d+)\.(.*)", name):
         stage, number = divmod(int(block[1]), references.BLOCKS)
         place = f"MainLayers.{stage}.Layers.{number + (player == 'gen')}"
@@ -56,60 +53,22 @@ def _published(player, path):
     }[player][name]
 
 
-def _turned(array, turn):
-    """An array of ours with the axes of the published one."""
-    return {
-        "": lambda a: a,
-        "dense": lambda a: a.T,
-        "1x1": lambda a: a.T[:, :, None, None],
-        "conv": lambda a: a.transpose(3, 2, 0, 1),
-        "basis": lambda a: a.transpose(2, 0, 1),
-        "depthwise": lambda a: a.transpose(2, 0, 1)[:, None],
-    }[turn](np.asarray(array))
-
-
-def _weights(player, variables):
-    """The weights that the published networks had."""
-
-    def of(path, leaf):
-        name, turn = _published(player, path)
-        shape = _turned(np.zeros(leaf.shape), turn).shape
-        value = references.weight(f"{player}.{name}", shape)
-        axes = np.arange(value.size).reshape(leaf.shape)
-        ours = np.empty(leaf.size, np.float32)
-        ours[_turned(axes, turn).ravel()] = value.ravel()
-        return jnp.asarray(ours.reshape(leaf.shape))
-
-    return jax.tree_util.tree_map_with_path(of, variables["params"])
-
-
-def _gradients(player, grads):
-    found = {}
-    for path, leaf in jax.tree_util.tree_flatten_with_path(grads)[0]:
-        name, turn = _published(player, path)
-        found[name] = references.projected(name, _turned(leaf, turn))
-    return found
-
-
-def _assert_same_gradients(ours, theirs):
-    assert ours.keys() == theirs.keys()
-    for name, (norm, product) in theirs.items():
-        assert ours[name][0] == pytest.approx(norm, rel=RTOL), name
-        # The product may be small by chance: its error is measured by the norm.
-        assert ours[name][1] == pytest.approx(product, abs=10 * RTOL * norm), name
-
-
-@pytest.mark.parametrize("case", sorted(references.R3GAN))
+@pytest.mark.parametrize("case", sorted(references.CASES))
 def test_networks_and_gradients_are_those_published(case):
-    classes = references.R3GAN[case]
-    expected = json.loads((references.FOLDER / "r3gan.json").read_text())[case]
+    classes = references.CASES[case]
+    expected = published.expected("r3gan", case)
     z, image, label = references.inputs()
     label = jnp.asarray(label) if classes else None
     gen = r3gan.Generator(image_size=references.SIDE, num_classes=classes, **SIZES)
     disc = r3gan.Discriminator(num_classes=classes, **SIZES)
-    gen_params = _weights("gen", jax.eval_shape(gen.init, jax.random.key(0), z, label, train=True))
-    disc_params = _weights(
-        "disc", jax.eval_shape(disc.init, jax.random.key(0), image, label, train=True)
+    gen_params, disc_params = (
+        published.weights(
+            player,
+            jax.eval_shape(net.init, jax.random.key(0), x, label, train=True)["params"],
+            _published,
+            references.weight,
+        )
+        for player, net, x in (("gen", gen, z), ("disc", disc, image))
     )
 
     def judge(params, x):
@@ -142,12 +101,12 @@ def test_networks_and_gradients_are_those_published(case):
         )
 
     fake, logits, gen_grads, (disc_grads, (r1, r2)) = everything(gen_params, disc_params)
-    np.testing.assert_allclose(fake.ravel()[::7], expected["image"], rtol=RTOL, atol=1e-5)
-    np.testing.assert_allclose(logits, expected["logits"], rtol=RTOL, atol=1e-5)
-    np.testing.assert_allclose(r1, expected["r1"], rtol=RTOL)
-    np.testing.assert_allclose(r2, expected["r2"], rtol=RTOL)
-    _assert_same_gradients(_gradients("gen", gen_grads), expected["gen"])
-    _assert_same_gradients(_gradients("disc", disc_grads), expected["disc"])
+    np.testing.assert_allclose(fake.ravel()[::7], expected["image"], rtol=published.RTOL, atol=1e-5)
+    np.testing.assert_allclose(logits, expected["logits"], rtol=published.RTOL, atol=1e-5)
+    np.testing.assert_allclose(r1, expected["r1"], rtol=published.RTOL)
+    np.testing.assert_allclose(r2, expected["r2"], rtol=published.RTOL)
+    published.assert_same_gradients("gen", gen_grads, _published, expected["gen"])
+    published.assert_same_gradients("disc", disc_grads, _published, expected["disc"])
 
 
 def test_parameters_are_as_many_as_published():
@@ -157,14 +116,14 @@ def test_parameters_are_as_many_as_published():
             jax.eval_shape(lambda key: net.init(key, *args, train=True), jax.random.key(0))
         )
     )
-    published = json.loads((references.FOLDER / "r3gan.json").read_text())["parameters"]
+    expected = published.expected("r3gan", "parameters")
     z, label = jnp.zeros((1, 64)), jnp.zeros(1, jnp.int32)
     for name, (widths, groups, classes) in references.FULL.items():
         size = 4 * 2 ** (len(widths) - 1)
         options = {"widths": widths, "groups": groups, "num_classes": classes}
         gen = count(r3gan.Generator(image_size=size, **options), z, label)
         disc = count(r3gan.Discriminator(**options), jnp.zeros((1, size, size, 3)), label)
-        assert [gen, disc] == published[name]
+        assert [gen, disc] == expected[name]
 
 
 @pytest.mark.parametrize("size", [16, (8, 24)])

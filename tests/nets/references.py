@@ -1,9 +1,11 @@
 """Weights and inputs that published networks were run on, and the script that ran them.
 
     python -m tests.nets.references r3gan FOLDER
+    python -m tests.nets.references stylegan2 FOLDER
 
-needs torch and, as FOLDER, the code published with the paper (R3GAN: github.com/brownvc/R3GAN). It
-writes what the networks made to `NAME.json` beside itself. The tests need neither.
+need torch and, as FOLDER, the code published with the paper (github.com/brownvc/R3GAN,
+github.com/NVlabs/stylegan2-ada-pytorch). They write what the networks made to `NAME.json` beside
+this file. The tests need neither.
 """
 
 import json
@@ -16,9 +18,15 @@ import numpy as np
 FOLDER = pathlib.Path(__file__).parent
 BATCH, LATENT = 3, 5
 # One net without and one with labels, both with stages of two widths and with groups.
-R3GAN = {"plain": 0, "conditional": 4}
-WIDTHS, GROUPS, BLOCKS, SIDE = (16, 16, 8), (2, 4, 2), 2, 16
+CASES = {"plain": 0, "conditional": 4}
+WIDTHS, GROUPS, BLOCKS, SIDE = (16, 8), (4, 2), 2, 8
 GAMMA = 0.7
+STYLEGAN2_CHANNELS, TRUNCATION = (32, 6), 0.7  # feature maps: base and largest
+# Published settings: labels, side, feature maps, size of latents, mapping layers.
+STYLEGAN2_FULL = {
+    "cifar10": (10, 32, (32768, 512), 512, 2),
+    "ffhq256": (0, 256, (16384, 512), 512, 8),
+}
 # Published settings: widths, groups, number of labels.
 FULL = {
     "cifar10": ((768,) * 4, (96,) * 4, 10),
@@ -49,6 +57,71 @@ def projected(name, array):
     return [float(f"{value:.8g}") for value in (np.linalg.norm(array), (array * direction).sum())]
 
 
+def _count(net):
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def unit(name, shape):
+    """The same for weights that are scaled where they are used, those of the mapping by .01."""
+    random = np.random.default_rng(list(name.encode()))
+    scale = 100 if ".mapping.fc" in name else 1
+    return (scale * random.standard_normal(shape)).astype(np.float32)
+
+
+def _stylegan2(folder):
+    """Runs the published networks with fixed noise, and R1 and its gradient as published."""
+    sys.path.insert(0, folder)
+    import torch
+    from training import networks
+
+    def players(classes, side, channels, size, layers):
+        options = {"channel_base": channels[0], "channel_max": channels[1]}
+        gen = networks.Generator(
+            size,
+            classes,
+            size,
+            side,
+            3,
+            mapping_kwargs={"num_layers": layers},
+            synthesis_kwargs=options,
+        )
+        disc = networks.Discriminator(
+            classes, side, 3, **options, mapping_kwargs={"num_layers": layers}
+        )
+        return gen, disc
+
+    full = {name: players(*settings) for name, settings in STYLEGAN2_FULL.items()}
+    results = {"parameters": {name: [*map(_count, both)] for name, both in full.items()}}
+    for case, classes in CASES.items():
+        gen, disc = players(classes, SIDE, STYLEGAN2_CHANNELS, LATENT, 2)
+        for player, net in (("gen", gen), ("disc", disc)):
+            named = [*net.named_parameters(), *net.named_buffers()]
+            for name, value in named:
+                if not name.endswith("resample_filter"):
+                    value.data = torch.tensor(unit(f"{player}.{name}", tuple(value.shape)))
+        z, image, label = inputs()
+        z, image = torch.tensor(z), torch.tensor(image.transpose(0, 3, 1, 2))
+        label = torch.nn.functional.one_hot(torch.tensor(label), 4).float() if classes else None
+        gen.eval()
+        fake = gen(z, label, truncation_psi=TRUNCATION, noise_mode="const", fused_modconv=False)
+        torch.nn.functional.softplus(-disc(fake, label)).mean().backward()
+        gen_grads = {name: projected(name, p.grad) for name, p in gen.named_parameters()}
+        disc.zero_grad()
+        image.requires_grad_(True)
+        logits = disc(image, label)
+        (slope,) = torch.autograd.grad(logits.sum(), image, create_graph=True)
+        r1 = slope.square().sum([1, 2, 3])
+        (torch.nn.functional.softplus(-logits[:, 0]) + GAMMA / 2 * r1).mean().backward()
+        results[case] = {
+            "image": fake.detach().permute(0, 2, 3, 1).numpy().ravel()[::7].tolist(),
+            "logits": logits[:, 0].tolist(),
+            "r1": r1.tolist(),
+            "gen": gen_grads,
+            "disc": {name: projected(name, p.grad) for name, p in disc.named_parameters()},
+        }
+    return results
+
+
 def _r3gan(folder):
     """Runs the published networks and their training code."""
     sys.path.insert(0, folder)
@@ -67,13 +140,10 @@ def _r3gan(folder):
         )
         return gen, disc
 
-    def count(net):
-        return sum(parameter.numel() for parameter in net.parameters())
-
     with torch.device("meta"):
         full = {name: players(64, *settings) for name, settings in FULL.items()}
-    results = {"parameters": {name: [*map(count, both)] for name, both in full.items()}}
-    for case, classes in R3GAN.items():
+    results = {"parameters": {name: [*map(_count, both)] for name, both in full.items()}}
+    for case, classes in CASES.items():
         gen, disc = players(LATENT, WIDTHS, GROUPS, classes)
         for player, net in (("gen", gen), ("disc", disc)):
             for name, parameter in net.named_parameters():
@@ -100,5 +170,5 @@ def _r3gan(folder):
 
 
 if __name__ == "__main__":
-    made = {"r3gan": _r3gan}[sys.argv[1]](sys.argv[2])
+    made = {"r3gan": _r3gan, "stylegan2": _stylegan2}[sys.argv[1]](sys.argv[2])
     (FOLDER / f"{sys.argv[1]}.json").write_text(json.dumps(made) + "\n")
