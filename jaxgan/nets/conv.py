@@ -217,19 +217,34 @@ _lax_filter_grad = _transposed_in_kernel(_lax_conv)
 # the transposed one of a strided convolution spends its time on the zeros between the inputs.
 
 
-def _image_channels(window: Window, channels: int) -> bool:
-    return window.groups == 1 and channels <= 4
+def _image_channels(channels: int) -> bool:
+    return channels <= 4
+
+
+def _group_by_group(form, window: Window, a: Array, b: Array) -> Array:
+    """Applies one of the three maps to each group by itself, which has its share of last axes.
+
+    XLA's own form of the filter gradient of groups is a loop without a fast inside: seconds for
+    what this does in milliseconds. The other two gain a factor of three to ten.
+    """
+    alone = window._replace(groups=1)
+    pairs = zip(jnp.split(a, window.groups, -1), jnp.split(b, window.groups, -1), strict=True)
+    return jnp.concatenate([form(alone, *pair) for pair in pairs], -1)
 
 
 def _cpu_conv(window: Window, x: Array, w: Array) -> Array:
-    form = _dot_conv if _image_channels(window, x.shape[-1]) else _lax_conv
+    if window.groups > 1:
+        return _group_by_group(_cpu_conv, window, x, w)
+    form = _dot_conv if _image_channels(x.shape[-1]) else _lax_conv
     return form(window, x, w)
 
 
 def _cpu_input_grad(window: Window, g: Array, w: Array) -> Array:
+    if window.groups > 1:
+        return _group_by_group(_cpu_input_grad, window, g, w)
     sides = list(zip(window.size, window.kernel, window.strides, strict=True))
-    strided = window.groups == 1 and min(window.strides) > 1
-    if _image_channels(window, w.shape[2]):
+    strided = min(window.strides) > 1
+    if _image_channels(w.shape[2]):
         form = _transposed_in_input(_dot_conv)
     elif strided and g.dtype == jnp.bfloat16 and all(h % s == 0 and k >= s for h, k, s in sides):
         form = _phased_input_grad  # oneDNN's bfloat16 convolutions are twice as fast as products
@@ -241,7 +256,9 @@ def _cpu_input_grad(window: Window, g: Array, w: Array) -> Array:
 
 
 def _cpu_filter_grad(window: Window, x: Array, g: Array) -> Array:
-    if _image_channels(window, x.shape[-1]):
+    if window.groups > 1:
+        return _group_by_group(_cpu_filter_grad, window, x, g)
+    if _image_channels(x.shape[-1]):
         return _dot_filter_grad(window, x, g)
     return _lax_filter_grad(window, *_materialised(x, g))
 

@@ -1,0 +1,258 @@
+"""R3GAN: residual networks without any normalisation, at 8 to 1024 pixels.
+
+See "The GAN is dead; long live the GAN! A Modern GAN Baseline" by Huang et al.
+(https://arxiv.org/abs/2501.05441). Blocks are inverted bottlenecks with grouped convolutions, which
+start as the identity ("Fixup Initialization" by Zhang et al., https://arxiv.org/abs/1901.09321).
+The published networks are `widths=(768,) * 4` for CIFAR-10, `(768, 768, 768, 768, 384)` for FFHQ at
+64 pixels and `(768, 768, 768, 768, 384, 192, 96)` at 256.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import chex
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxgan.nets import layers, resample
+from jaxgan.types import Array, UserError
+
+SLOPE = 0.2
+GAIN = math.sqrt(2 / (1 + SLOPE**2))  # keeps the variance through the leaky ReLU
+GROUP_WIDTH = 16  # channels of a group, in most of the published networks
+
+
+class Generator(nn.Module):
+    """Maps latents to images.
+
+    The latent weighs learned feature maps of the first size; each stage is some residual blocks,
+    each but the first begins with doubling. The image is a linear map of the last stage, without
+    tanh.
+
+    Attributes:
+      image_size: pixels a side, or (height, width): multiples of 2^(stages - 1).
+      channels: of the image.
+      widths: feature maps of each stage, from the smallest images to the largest.
+      groups: of the 3x3 convolutions, for each stage; by default groups have 16 channels.
+      blocks: residual blocks a stage.
+      expansion: channels within a block, as a multiple of those of its stage.
+      num_classes: 0, or the number of labels that the images are conditioned on.
+      half_stages: so many stages next to the image compute in `dtype`, the others in float32.
+      dtype: of the computation there; parameters and the image are float32.
+    """
+
+    image_size: int | tuple[int, int] = 32
+    channels: int = 3
+    widths: Sequence[int] = (768, 768, 768, 768)
+    groups: Sequence[int] = ()
+    blocks: int = 2
+    expansion: int = 2
+    num_classes: int = 0
+    half_stages: int = 4
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, z: Array, label: Array | None = None, *, train: bool) -> Array:
+        """Generates images.
+
+        Args:
+          z: [B, Z] latents.
+          label: [B] int32 in [0, num_classes); None where not conditional.
+          train: has no effect: nothing differs in training.
+
+        Returns:
+          [B, H, W, channels] float32, not bounded.
+        """
+        del train
+        chex.assert_rank(z, 2)
+        size = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
+        start = first_size(size, len(self.widths))
+        if self.num_classes:
+            embed = nn.Embed(
+                self.num_classes, z.shape[-1], embedding_init=_normal(self.num_classes)
+            )
+            z = jnp.concatenate([z, embed(_required(label))], axis=-1)
+
+        basis = self.param("basis", nn.initializers.normal(1.0), (*start, self.widths[0]))
+        weight = nn.Dense(
+            self.widths[0], use_bias=False, kernel_init=_normal(z.shape[-1]), name="weigh"
+        )(z)
+        x = basis[None] * weight[:, None, None, :]  # [B, 4, 4, 768]
+        for i, (width, groups, dtype) in enumerate(_stages(self, self.widths)):
+            x = x.astype(dtype)
+            if i:
+                x = resample.upsample(_widened(x, width, dtype))
+            for _ in range(self.blocks):
+                x = _block(self, groups, dtype)(x)
+        x = _pointwise(self.channels, 1.0, x.shape[-1], x.dtype, name="to_image")(x)
+        return x.astype(jnp.float32)
+
+
+class Discriminator(nn.Module):
+    """Maps images to logits, one an image: the generator's mirror image.
+
+    Attributes:
+      widths: feature maps of each stage, in the order of the generator: the image's come last.
+      groups: see `Generator`, in the same order.
+      blocks: residual blocks a stage.
+      expansion: channels within a block, as a multiple of those of its stage.
+      num_classes: 0, or the number of labels; the logit is then the inner product of the features
+        and the label's embedding.
+      half_stages: so many stages next to the image compute in `dtype`, the others in float32.
+      dtype: of the computation there; parameters and the logit are float32.
+    """
+
+    widths: Sequence[int] = (768, 768, 768, 768)
+    groups: Sequence[int] = ()
+    blocks: int = 2
+    expansion: int = 2
+    num_classes: int = 0
+    half_stages: int = 4
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, label: Array | None = None, *, train: bool) -> Array:
+        """Judges images.
+
+        Args:
+          x: [B, H, W, C], H and W multiples of 2^(stages - 1).
+          label: [B] int32 in [0, num_classes); None where not conditional.
+          train: has no effect: nothing differs in training.
+
+        Returns:
+          [B] float32, higher for what looks real.
+        """
+        del train
+        chex.assert_rank(x, 4)
+        start = first_size(x.shape[1:3], len(self.widths))
+        widths = self.widths[::-1]
+        stages = _stages(self, self.widths)[::-1]
+        x = _pointwise(widths[0], 1.0, x.shape[-1], stages[0][2], name="from_image")(x)
+        for i, (width, groups, dtype) in enumerate(stages):
+            x = x.astype(dtype)
+            if i:
+                x = _widened(resample.downsample(x), width, dtype)
+            for _ in range(self.blocks):
+                x = _block(self, groups, dtype)(x)
+        x = x.astype(jnp.float32)  # [B, 4, 4, 768]
+        basis = self.param("basis", _normal(math.prod(start)), (*start, widths[-1]))
+        features = jnp.einsum("bhwc,hwc->bc", x, basis)
+        outputs = widths[-1] if self.num_classes else 1
+        features = nn.Dense(outputs, use_bias=False, kernel_init=_normal(widths[-1]), name="judge")(
+            features
+        )
+        if not self.num_classes:
+            return features[:, 0]
+        init = _normal(self.num_classes * outputs)
+        embed = nn.Embed(self.num_classes, outputs, embedding_init=init)
+        return jnp.sum(features * embed(_required(label)), axis=-1)
+
+
+class Block(nn.Module):
+    """Adds to its input what two 1x1 convolutions make around a grouped 3x3 one; 0 at the start.
+
+    Attributes:
+      groups: of the 3x3 convolution.
+      expansion: channels within, as a multiple of the input's.
+      total_blocks: of the network; the more, the smaller the first weights.
+      dtype: of the computation.
+    """
+
+    groups: int
+    expansion: int
+    total_blocks: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Maps [B, H, W, C] to [B, H, W, C]."""
+        channels = x.shape[-1]
+        inside = channels * self.expansion
+        if inside % self.groups:
+            raise UserError(
+                f"groups {self.groups} do not divide {inside} channels ({self.expansion} times "
+                f"{channels}); use a divisor"
+            )
+        gain = GAIN * self.total_blocks**-0.25
+        y = _pointwise(inside, gain, channels, self.dtype)(x)
+        y = _activated(self, y, "bias_0")
+        y = layers.Conv(
+            inside,
+            3,
+            feature_group_count=self.groups,
+            use_bias=False,
+            kernel_init=_normal(9 * inside // self.groups, gain),
+            dtype=self.dtype,
+        )(y)
+        y = _activated(self, y, "bias_1")
+        return x + _pointwise(channels, 0.0, inside, self.dtype)(y)
+
+
+def first_size(size: Sequence[int], stages: int) -> tuple[int, int]:
+    """The size of the smallest feature maps.
+
+    Args:
+      size: (height, width) of the image.
+      stages: of the network; each after the first doubles both.
+
+    Returns:
+      (height, width).
+
+    Raises:
+      UserError: the image's sides are not multiples of 2^(stages - 1), or too small.
+    """
+    height, width = size
+    times = 2 ** (stages - 1)
+    if height % times or width % times or min(height, width) < 2 * times:
+        raise UserError(
+            f"an image of {height} x {width} cannot be made by {stages} stages, which need sides "
+            f"of {2 * times}, {3 * times}, {4 * times}, ...; change the size, or use "
+            "another number of widths"
+        )
+    return height // times, width // times
+
+
+def _stages(net: Generator | Discriminator, widths: Sequence[int]) -> list[tuple[int, int, Any]]:
+    """(width, groups, dtype) of each stage, from the smallest images to the largest."""
+    default = [max(1, net.expansion * width // GROUP_WIDTH) for width in widths]
+    groups = net.groups or default
+    if len(groups) != len(widths):
+        raise UserError(f"groups {tuple(groups)} are not as many as widths {tuple(widths)}")
+    full = len(widths) - net.half_stages
+    dtypes = [jnp.float32 if i < full else net.dtype for i in range(len(widths))]
+    return list(zip(widths, groups, dtypes, strict=True))
+
+
+def _block(net: Generator | Discriminator, groups: int, dtype: Any) -> Block:
+    return Block(groups, net.expansion, net.blocks * len(net.widths), dtype)
+
+
+def _widened(x: Array, width: int, dtype: Any) -> Array:
+    """With another number of channels, where a stage has another."""
+    if x.shape[-1] == width:
+        return x
+    return _pointwise(width, 1.0, x.shape[-1], dtype)(x)
+
+
+def _pointwise(width: int, gain: float, inputs: int, dtype: Any, name: str | None = None):
+    """A 1x1 convolution: a product of matrices."""
+    return nn.Dense(
+        width, use_bias=False, kernel_init=_normal(inputs, gain), dtype=dtype, name=name
+    )
+
+
+def _activated(module: nn.Module, x: Array, name: str) -> Array:
+    bias = module.param(name, nn.initializers.zeros, x.shape[-1:])
+    return nn.leaky_relu(x + bias.reshape(1, 1, 1, -1).astype(x.dtype), SLOPE)
+
+
+def _normal(inputs: int, gain: float = 1.0):
+    """Weights that keep the variance of so many inputs, times the gain squared."""
+    return nn.initializers.normal(gain / math.sqrt(inputs))
+
+
+def _required(label: Array | None) -> Array:
+    if label is None:
+        raise UserError("a network with num_classes > 0 needs labels; pass label [B]")
+    return label

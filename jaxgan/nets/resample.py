@@ -1,0 +1,80 @@
+"""Doubles, halves and blurs images, by the filter [1, 3, 3, 1] along each side.
+
+Pixels are squares: the samples of the two sizes lie a quarter of a pixel apart. Beyond the edge
+there are zeros. See "Making Convolutional Networks Shift-Invariant Again" by Zhang
+(https://arxiv.org/abs/1904.11486).
+"""
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxgan.types import Array
+
+
+def upsample(x: Array) -> Array:
+    """Doubles both sides.
+
+    Args:
+      x: [B, H, W, C].
+
+    Returns:
+      [B, 2 H, 2 W, C]; a constant stays the same, but for the edge.
+    """
+    return _doubled(_doubled(x, 1), 2)
+
+
+def downsample(x: Array) -> Array:
+    """Halves both sides: a quarter of the transpose of `upsample`.
+
+    Args:
+      x: [B, H, W, C], H and W even.
+
+    Returns:
+      [B, H / 2, W / 2, C].
+    """
+    return _halved(_halved(x, 1), 2)
+
+
+def blur(x: Array, *, before: int, after: int) -> Array:
+    """Filters by [1, 3, 3, 1] / 8 along each side.
+
+    Args:
+      x: [B, H, W, C].
+      before: zeros added above and to the left.
+      after: zeros added below and to the right.
+
+    Returns:
+      [B, H + before + after - 3, W + before + after - 3, C].
+    """
+    return _blurred(_blurred(x, 1, (before, after)), 2, (before, after))
+
+
+def _blurred(x: Array, axis: int, edges: tuple[int, int]) -> Array:
+    x = _padded(x, axis, edges)
+    size = x.shape[axis]
+    a, b, c, d = (lax.slice_in_dim(x, i, size - 3 + i, axis=axis) for i in range(4))
+    return (b + c) * 0.375 + (a + d) * 0.125
+
+
+def _doubled(x: Array, axis: int) -> Array:
+    """Each sample becomes two, which lie a quarter towards either neighbour."""
+    x = _padded(x, axis)
+    size = x.shape[axis]
+    before, at, after = (lax.slice_in_dim(x, i, size - 2 + i, axis=axis) for i in range(3))
+    pair = jnp.stack([at * 0.75 + before * 0.25, at * 0.75 + after * 0.25], axis=axis + 1)
+    return pair.reshape(*x.shape[:axis], 2 * (size - 2), *x.shape[axis + 1 :])
+
+
+def _halved(x: Array, axis: int) -> Array:
+    """Each pair of samples becomes one, with an eighth of either neighbour."""
+    x = _padded(x, axis)
+    size = x.shape[axis]
+    a, b, c, d = (lax.slice_in_dim(x, i, size - 3 + i, stride=2, axis=axis) for i in range(4))
+    return (b + c) * 0.375 + (a + d) * 0.125
+
+
+def _padded(x: Array, axis: int, edges: tuple[int, int] = (1, 1)) -> Array:
+    """With zeros at either end of an axis."""
+    pads = [(0, 0, 0)] * x.ndim
+    pads[axis] = (*edges, 0)
+    return lax.pad(x, jnp.zeros((), x.dtype), pads)

@@ -1,0 +1,71 @@
+"""Gives a network the weights that a published one had, and compares what both made of them."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.nets import references
+
+RTOL = 1e-4
+
+
+def expected(name, case):
+    """What the published network made."""
+    return json.loads((references.FOLDER / f"{name}.json").read_text())[case]
+
+
+def weights(player, tree, published, make):
+    """A tree of parameters with the weights that the published network had.
+
+    Args:
+      player: "gen" or "disc".
+      tree: shapes of the parameters.
+      published: path of a parameter -> (its published name, how its axes are turned there).
+      make: published name and shape -> array.
+    """
+
+    def of(path, leaf):
+        name, turn = published(player, _name(path))
+        places = turned(np.arange(leaf.size).reshape(leaf.shape), turn)
+        value = make(f"{player}.{name}", places.shape)
+        ours = np.empty(leaf.size, np.float32)
+        ours[places.ravel()] = value.ravel()
+        return jnp.asarray(ours.reshape(leaf.shape))
+
+    return jax.tree_util.tree_map_with_path(of, tree)
+
+
+def assert_same_gradients(player, grads, published, theirs):
+    """Compares a tree of gradients with the published network's, as `references.projected`."""
+    ours = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(grads)[0]:
+        name, turn = published(player, _name(path))
+        ours[name] = references.projected(name, turned(leaf, turn))
+    assert ours.keys() == theirs.keys()
+    for name, (norm, product) in theirs.items():
+        assert ours[name][0] == pytest.approx(norm, rel=RTOL), name
+        # The product may be small by chance: its error is measured by the norm.
+        assert ours[name][1] == pytest.approx(product, abs=10 * RTOL * norm), name
+
+
+def turned(array, turn):
+    """An array of ours with the axes of the published one."""
+    return {
+        "": lambda a: a,
+        "dense": lambda a: a.T,
+        "1x1": lambda a: a.T[:, :, None, None],
+        "conv": lambda a: a.transpose(3, 2, 0, 1),
+        "basis": lambda a: a.transpose(2, 0, 1),
+        "depthwise": lambda a: a.transpose(2, 0, 1)[:, None],
+        "noise": lambda a: a[:, :, 0],
+        "flat": lambda a: (
+            a.reshape(4, 4, -1, a.shape[-1]).transpose(3, 2, 0, 1).reshape(a.shape[-1], -1)
+        ),
+    }[turn](np.asarray(array))
+
+
+def _name(path):
+    return ".".join(str(key.key) for key in path)
