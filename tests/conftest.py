@@ -1,5 +1,6 @@
 """Tests run on eight fake CPU devices; rank promotion raises, and warnings are errors."""
 
+import importlib.metadata
 import os
 import pathlib
 
@@ -16,6 +17,9 @@ os.environ["XLA_FLAGS"] = (
     + " --xla_cpu_collective_call_warn_stuck_timeout_seconds=10"
     + " --xla_cpu_collective_call_terminate_timeout_seconds=60"
 )
+if importlib.metadata.version("jaxlib").startswith("0.10."):  # later ones do not know the flag
+    # The older way to compile loops takes a fifth less time.
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 _CACHE = pathlib.Path(__file__).parent.parent / ".jax_cache"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))  # children of tests inherit it
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")

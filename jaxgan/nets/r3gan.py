@@ -66,8 +66,9 @@ class Generator(nn.Module):
         """
         del train
         chex.assert_rank(z, 2)
-        size = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
-        start = first_size(size, len(self.widths))
+        side = self.image_size
+        size = (side, side) if isinstance(side, int) else side
+        start = resample.first_size(size, len(self.widths))
         if self.num_classes:
             embed = nn.Embed(
                 self.num_classes, z.shape[-1], embedding_init=_normal(self.num_classes)
@@ -125,7 +126,7 @@ class Discriminator(nn.Module):
         """
         del train
         chex.assert_rank(x, 4)
-        start = first_size(x.shape[1:3], len(self.widths))
+        start = resample.first_size(x.shape[1:3], len(self.widths))
         widths = self.widths[::-1]
         stages = _stages(self, self.widths)[::-1]
         x = _pointwise(widths[0], 1.0, x.shape[-1], stages[0][2], name="from_image")(x)
@@ -187,30 +188,6 @@ class Block(nn.Module):
         )(y)
         y = _activated(self, y, "bias_1")
         return x + _pointwise(channels, 0.0, inside, self.dtype)(y)
-
-
-def first_size(size: Sequence[int], stages: int) -> tuple[int, int]:
-    """The size of the smallest feature maps.
-
-    Args:
-      size: (height, width) of the image.
-      stages: of the network; each after the first doubles both.
-
-    Returns:
-      (height, width).
-
-    Raises:
-      UserError: the image's sides are not multiples of 2^(stages - 1), or too small.
-    """
-    height, width = size
-    times = 2 ** (stages - 1)
-    if height % times or width % times or min(height, width) < 2 * times:
-        raise UserError(
-            f"an image of {height} x {width} cannot be made by {stages} stages, which need sides "
-            f"of {2 * times}, {3 * times}, {4 * times}, ...; change the size, or use "
-            "another number of widths"
-        )
-    return height // times, width // times
 
 
 def _stages(net: Generator | Discriminator, widths: Sequence[int]) -> list[tuple[int, int, Any]]:

@@ -5,10 +5,12 @@ there are zeros. See "Making Convolutional Networks Shift-Invariant Again" by Zh
 (https://arxiv.org/abs/1904.11486).
 """
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 from jax import lax
 
-from jaxgan.types import Array
+from jaxgan.types import Array, UserError
 
 
 def upsample(x: Array) -> Array:
@@ -47,6 +49,30 @@ def blur(x: Array, *, before: int, after: int) -> Array:
       [B, H + before + after - 3, W + before + after - 3, C].
     """
     return _blurred(_blurred(x, 1, (before, after)), 2, (before, after))
+
+
+def first_size(size: Sequence[int], stages: int) -> tuple[int, int]:
+    """The size of the smallest feature maps.
+
+    Args:
+      size: (height, width) of the image.
+      stages: of the network; each after the first doubles both.
+
+    Returns:
+      (height, width).
+
+    Raises:
+      UserError: the image's sides are not multiples of 2^(stages - 1), or too small.
+    """
+    height, width = size
+    times = 2 ** (stages - 1)
+    if height % times or width % times or min(height, width) < 2 * times:
+        raise UserError(
+            f"an image of {height} x {width} cannot be made by {stages} stages, which need sides "
+            f"of {2 * times}, {3 * times}, {4 * times}, ...; change the size, or use "
+            "another number of widths"
+        )
+    return height // times, width // times
 
 
 def _blurred(x: Array, axis: int, edges: tuple[int, int]) -> Array:

@@ -17,7 +17,6 @@ from flax import linen as nn
 from jax import lax
 
 from jaxgan.nets import conv, normalization, resample
-from jaxgan.nets.r3gan import first_size
 from jaxgan.types import Array, UserError
 
 SLOPE, GAIN = 0.2, math.sqrt(2)  # of the activation
@@ -185,7 +184,7 @@ class Synthesis(nn.Module):
 
         `fixed_noise` adds to every image the same noise, which was drawn at the start.
         """
-        height, width = first_size(self.image_size, len(self.widths))
+        height, width = resample.first_size(self.image_size, len(self.widths))
         first = self.param("first", nn.initializers.normal(1.0), (height, width, self.widths[0]))
         x, image = jnp.broadcast_to(first[None], (ws.shape[0], *first.shape)), None
         layer = 0
@@ -261,7 +260,8 @@ class Generator(nn.Module):
 
     def setup(self):
         """Names the two networks."""
-        size = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
+        side = self.image_size
+        size = (side, side) if isinstance(side, int) else side
         self.mapping = Mapping(self.features, self.mapping_layers, self.num_classes)
         self.synthesis = Synthesis(
             size, self.channels, self.widths, half_stages=self.half_stages, dtype=self.dtype
@@ -353,7 +353,7 @@ class Discriminator(nn.Module):
         """
         del train
         chex.assert_rank(x, 4)
-        first_size(x.shape[1:3], len(self.widths))
+        resample.first_size(x.shape[1:3], len(self.widths))
         widths, halvings = self.widths[::-1], len(self.widths) - 1
         for i in range(halvings):
             dtype = self.dtype if i < self.half_stages else jnp.float32
@@ -398,7 +398,7 @@ def _residual(x: Array, width: int, out: int, dtype: Any) -> Array:
 
 def _conv(x: Array, w: Array, *, stride: int, padding: int) -> Array:
     size, kernel = (x.shape[1], x.shape[2]), (w.shape[0], w.shape[1])
-    pads = ((padding, padding),) * 2
+    pads = ((padding, padding), (padding, padding))
     return conv.conv(conv.Window(size, kernel, (stride, stride), pads), x, w)
 
 
