@@ -15,7 +15,7 @@ def _train(workdir, **settings):
     return driver.train(config, build=own_code.build, source=own_code.source)
 
 
-@pytest.mark.parametrize("network", ["linen", "nnx"])
+@pytest.mark.parametrize("network", ["linen", pytest.param("nnx", marks=pytest.mark.slow)])
 def test_it_trains_on_many_devices_under_pmap_and_jit_and_resumes(tmp_path, network):
     straight = _train(tmp_path / "straight", network=network, parallel="pmap")
     _train(tmp_path / "resumed", network=network, num_steps=4)

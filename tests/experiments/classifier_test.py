@@ -29,6 +29,7 @@ def test_learns_the_bundled_digits_and_records_what_it_wrote(tmp_path):
     assert share == pytest.approx(record["test_accuracy"])
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same_weights(tmp_path):
     short = {"dataset": "arrays", "data_dir": str(runs.data_file()), "image_size": 8, "epochs": 1}
     first, again, other = (

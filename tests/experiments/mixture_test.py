@@ -59,6 +59,8 @@ def test_a_run_writes_what_the_benchmark_asks_for(straight):
     assert last["disc/loss/interval"] > 0
 
 
+# By default run/driver_test and faults/kills_test see to that.
+@pytest.mark.slow
 def test_a_run_stopped_and_started_again_is_the_same_run(straight, tmp_path):
     for num_steps in (8, 12):  # rates decay over 12 steps in both
         mixture.run(_config(tmp_path / "run", num_steps=num_steps, decay_steps=12))
@@ -94,6 +96,8 @@ def test_a_run_is_sampled_and_scored_from_its_directory(straight, tmp_path):
         assert result[name] == _results(straight)[name]
 
 
+# By default run/driver_test sees to that.
+@pytest.mark.slow
 def test_seeds_trained_together_are_those_trained_alone(straight, tmp_path):
     mixture.run(_config(tmp_path / "run", seeds=1, seed=1))
     ours, theirs = runs.arrays(tmp_path / "run", 12), runs.arrays(straight, 12)

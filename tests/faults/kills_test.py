@@ -121,9 +121,8 @@ def _kill(way, digits, folder, kills):
         assert not any(found.values()), (SEED, way, found)
 
 
-def test_runs_that_were_stopped_end_as_those_that_were_not(digits, tmp_path):
-    for way in random.Random(SEED).sample(sorted(WAYS), 2):
-        _kill(way, digits, tmp_path / way, kills=3)
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(digits, tmp_path):
+    _kill(random.Random(SEED).choice(sorted(WAYS)), digits, tmp_path, kills=6)
 
 
 @pytest.mark.slow

@@ -45,6 +45,7 @@ def test_the_code_is_standardised_and_tells_other_images_apart(params):
     assert far > 1.5 * near
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same_autoencoder():
     first, again, other = (
         unlabelled.train_autoencoder(squares(20), seed=seed, num_steps=2, batch_size=4)

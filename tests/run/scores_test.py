@@ -83,9 +83,9 @@ def test_a_scored_run_stopped_and_started_again_is_the_same_run(scored, tmp_path
     ("place", "step"),
     [
         ("before the score", 4),
-        ("before the save", 6),
+        pytest.param("before the save", 6, marks=pytest.mark.slow),
         ("before the save", 8),
-        ("after the save", 6),
+        pytest.param("after the save", 6, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_killed_around_a_score_has_every_line_once(
