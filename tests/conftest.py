@@ -35,6 +35,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def pytest_configure(config):
     """Warnings are errors, but for those that other packages raise about themselves."""
     config.addinivalue_line("filterwarnings", "error")
+    # Where one array of a checkpoint cannot be read or written, Orbax abandons the others.
+    abandoned = "Exception ignored in. <coroutine object (async_serialize|_read_array)"
+    kind = "pytest.PytestUnraisableExceptionWarning"
+    config.addinivalue_line("filterwarnings", f"ignore:{abandoned}:{kind}")
 
 
 @pytest.fixture(scope="session")

@@ -122,7 +122,8 @@ def _kill(way, digits, folder, kills):
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(digits, tmp_path):
-    _kill(random.Random(SEED).choice(sorted(WAYS)), digits, tmp_path, kills=6)
+    small = sorted(way for way in WAYS if way not in ("mixture", "stacked"))  # others take minutes
+    _kill(random.Random(SEED).choice(small), digits, tmp_path, kills=6)
 
 
 @pytest.mark.slow
