@@ -73,7 +73,7 @@ class Generator(nn.Module):
             embed = nn.Embed(
                 self.num_classes, z.shape[-1], embedding_init=nn.initializers.normal(1.0)
             )
-            z = jnp.concatenate([z, embed(_required(label))], axis=-1)
+            z = jnp.concatenate([z, embed(layers.required(label))], axis=-1)
         bias = self.norm == "none"
 
         x = nn.Dense(
@@ -163,7 +163,7 @@ class Discriminator(nn.Module):
         logits = nn.Dense(1, kernel_init=_INIT, dtype=self.dtype)(x)[:, 0].astype(jnp.float32)
         if self.num_classes:
             embedded = nn.Embed(self.num_classes, x.shape[-1], embedding_init=_INIT)(
-                _required(label)
+                layers.required(label)
             )
             logits = logits + jnp.sum(embedded * x.astype(jnp.float32), axis=-1)
         return logits
@@ -244,9 +244,3 @@ def _norm(net: Generator | Discriminator, x: Array, train: bool) -> Array:
         dtype=net.dtype,
         slope=net.slope,
     )(x, train)
-
-
-def _required(label: Array | None) -> Array:
-    if label is None:
-        raise UserError("a network with num_classes > 0 needs labels; pass label [B]")
-    return label

@@ -152,6 +152,23 @@ class Norm(nn.Module):
         return y
 
 
+def required(label: Array | None) -> Array:
+    """Refuses a conditional network without labels.
+
+    Args:
+      label: [B] int32, or None.
+
+    Returns:
+      The label.
+
+    Raises:
+      UserError: it is None.
+    """
+    if label is None:
+        raise types.UserError("a network with num_classes > 0 needs labels; pass label [B]")
+    return label
+
+
 def _over_batch(norm: Norm, x: Array):
     axis_name = None if norm.is_initializing() else norm.axis_name
     del x

@@ -73,7 +73,7 @@ class Generator(nn.Module):
             embed = nn.Embed(
                 self.num_classes, z.shape[-1], embedding_init=_normal(self.num_classes)
             )
-            z = jnp.concatenate([z, embed(_required(label))], axis=-1)
+            z = jnp.concatenate([z, embed(layers.required(label))], axis=-1)
 
         basis = self.param("basis", nn.initializers.normal(1.0), (*start, self.widths[0]))
         weight = nn.Dense(
@@ -147,7 +147,7 @@ class Discriminator(nn.Module):
             return features[:, 0]
         init = _normal(self.num_classes * outputs)
         embed = nn.Embed(self.num_classes, outputs, embedding_init=init)
-        return jnp.sum(features * embed(_required(label)), axis=-1)
+        return jnp.sum(features * embed(layers.required(label)), axis=-1)
 
 
 class Block(nn.Module):
@@ -227,9 +227,3 @@ def _activated(module: nn.Module, x: Array, name: str) -> Array:
 def _normal(inputs: int, gain: float = 1.0):
     """Weights that keep the variance of so many inputs, times the gain squared."""
     return nn.initializers.normal(gain / math.sqrt(inputs))
-
-
-def _required(label: Array | None) -> Array:
-    if label is None:
-        raise UserError("a network with num_classes > 0 needs labels; pass label [B]")
-    return label

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-from jaxgan.nets import conv, normalization, resample
-from jaxgan.types import Array, UserError
+from jaxgan.nets import conv, layers, normalization, resample
+from jaxgan.types import Array
 
 SLOPE, GAIN = 0.2, math.sqrt(2)  # of the activation
 EPSILON = 1e-8
@@ -151,9 +151,7 @@ class Mapping(nn.Module):
         """Maps [B, Z] and [B] to [B, features]; z is None where only the label is mapped."""
         parts = [] if z is None else [_normalised(z.astype(jnp.float32))]
         if self.num_classes:
-            if label is None:
-                raise UserError("a network with num_classes > 0 needs labels; pass label [B]")
-            one_hot = jax.nn.one_hot(label, self.num_classes)
+            one_hot = jax.nn.one_hot(layers.required(label), self.num_classes)
             parts.append(_normalised(Dense(self.features, name="embed")(one_hot)))
         w = jnp.concatenate(parts, axis=-1)
         for _ in range(self.layers):
