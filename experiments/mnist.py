@@ -12,14 +12,14 @@ import jax.numpy as jnp
 from jaxgan.data.spec import Spec
 from jaxgan.nets import dcgan
 from jaxgan.run import adversarial, cli, driver
-from jaxgan.run.adversarial import ImageConfig
+from jaxgan.run.adversarial import ConditionalConfig
 from jaxgan.run.experiment import Experiment
 from jaxgan.state import GANState
 from jaxgan.types import UserError
 
 
 @cli.config(unroll_seeds=True)  # under vmap, convolutions of several networks are slow on CPU
-class Config(ImageConfig):
+class Config(ConditionalConfig):
     """The flags of this experiment; the flagfiles in experiments/flags set those of a recipe."""
 
     latent_dim: int = cli.field(64, "Size of one latent.", minimum=1)

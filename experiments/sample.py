@@ -42,6 +42,12 @@ class Config:
     truncation: float = cli.field(
         0.0, "Standard deviations that latents stay within; 0 truncates nothing.", minimum=0
     )
+    psi: float = cli.field(
+        1.0,
+        "Of StyleGAN2, how far from the mean of its latents w: 1 as trained, less for fewer odd "
+        "images and less variety.",
+        minimum=0,
+    )
     interpolate: bool = cli.field(False, "Each row of the grid leads from one sample to another.")
     label: str = cli.field(
         "", "Label or class name to sample, of conditional runs; empty for all in turn."
@@ -83,9 +89,16 @@ def _entries(config: Config, trained: load.Trained) -> dict[str, np.ndarray]:
     sampler, key = trained.experiment.sample, jax.random.key(config.seed)
     if isinstance(sampler, sample.Sampler):
         entries = _chosen(config, trained.spec, sampler, members[config.member], key)
-    elif config.truncation or config.interpolate or config.label or config.standing_batches:
+    elif (
+        config.truncation
+        or config.interpolate
+        or config.label
+        or config.standing_batches
+        or config.psi != 1
+    ):
         raise UserError(
-            "--truncation, --interpolate, --label, --standing_batches: not a generator of latents"
+            "--truncation, --psi, --interpolate, --label, --standing_batches: not a generator of "
+            "latents"
         )
     else:
         entries = trained.sample(key, config.num, member=config.member)
@@ -99,6 +112,8 @@ def _chosen(
 ) -> dict[str, np.ndarray]:
     """Samples of the latents and labels that the flags choose."""
     sampler = dataclasses.replace(sampler, batch_size=config.batch_size)
+    if config.psi != 1:
+        sampler = sampler.truncated(config.psi)
     if config.standing_batches:
         key, own_key = jax.random.split(key)
         variables = sampler.standing(own_key, variables, num_batches=config.standing_batches)

@@ -5,21 +5,7 @@ Those of the discriminator's inputs are in `penalties`. A regulariser of weights
 
     tx = optax.chain(regularizers.add(regularizers.orthogonal, 1e-4), optax.adam(2e-4, b1=0.0))
 
-Path length needs the generator's latents and a running mean. Its step, lazy as in StyleGAN2:
-
-    def path_step(key, state, batch):
-        def loss_fn(params):
-            generate = lambda z: gen.apply({"params": params}, z, train=True)
-            lengths = regularizers.path_lengths(key, generate, z)
-            mean = regularizers.update_path_mean(state.extra["path"], lengths)
-            value = 2.0 * every * regularizers.path_length(lengths, mean).mean()
-            return value, (state.gen.stats, {"gen/path": mean})
-
-        player, metrics = states.update(state.gen, gen_tx, loss_fn)
-        extra = {**state.extra, "path": metrics["gen/path"]}
-        return state.replace(gen=player, extra=extra), metrics
-
-    step = steps.train_step(adversarial, steps.every(every, path_step))
+Path length needs the generator's latents and a running mean: `steps.path_length_step`.
 """
 
 import math

@@ -122,6 +122,25 @@ class Sampler:
         entries = {self.entry: self.transform(generated)}
         return entries if label is None else {**entries, "label": label}
 
+    def truncated(self, psi: float) -> "Sampler":
+        """Draws a style-based generator's latents w towards their mean.
+
+        See "A Style-Based Generator Architecture for Generative Adversarial Networks" by Karras et
+        al. (https://arxiv.org/abs/1812.04948), appendix B: w' = mean + psi (w - mean).
+
+        Args:
+          psi: 1 leaves w as it is, 0 makes the mean's image.
+
+        Returns:
+          A sampler.
+
+        Raises:
+          UserError: the generator has no w.
+        """
+        if not hasattr(self.gen, "truncation"):
+            raise UserError(f"--psi={psi}: {type(self.gen).__module__} has no latents w")
+        return dataclasses.replace(self, gen=self.gen.clone(truncation=psi))
+
     def draw(self, key: Key, num: int, *, truncation: float = 0.0) -> Array:
         """Draws latents.
 

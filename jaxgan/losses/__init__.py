@@ -18,10 +18,15 @@ from jaxgan.losses.adversarial import (
     wasserstein_disc,
     wasserstein_gen,
 )
+from jaxgan.losses.auxiliary import CLASS, ClassLoss, class_cross_entropy, class_hinge
 
 __all__ = [
     "ADVERSARIAL",
+    "CLASS",
     "AdversarialLoss",
+    "ClassLoss",
+    "class_cross_entropy",
+    "class_hinge",
     "hinge_disc",
     "hinge_gen",
     "least_squares_disc",

@@ -39,6 +39,7 @@ class Generator(nn.Module):
       num_classes: 0, or the number of labels that the images are conditioned on.
       axis_name: the mapped axis that batch statistics are averaged over, under `pmap`.
       dtype: of the computation; parameters, statistics and the image are float32.
+      remat: computes each layer anew in the backward pass: less memory, more time.
     """
 
     image_size: int = 28
@@ -52,6 +53,7 @@ class Generator(nn.Module):
     num_classes: int = 0
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, z: Array, label: Array | None = None, *, train: bool) -> Array:
@@ -83,15 +85,19 @@ class Generator(nn.Module):
         x = _norm(self, x, train)
         extra = len(features) - doublings
         for i, width in enumerate(features[1:]):
-            x = layers.ConvTranspose(
-                width,
-                self.kernel,
-                strides=1 if i < extra else 2,
-                use_bias=bias,
-                kernel_init=_INIT,
-                dtype=self.dtype,
-            )(x)
-            x = _norm(self, x, train)  # [B, 14, 14, 64]
+
+            def layer(net: Generator, x: Array, i: int = i, width: int = width) -> Array:
+                x = layers.ConvTranspose(
+                    width,
+                    net.kernel,
+                    strides=1 if i < extra else 2,
+                    use_bias=bias,
+                    kernel_init=_INIT,
+                    dtype=net.dtype,
+                )(x)
+                return _norm(net, x, train)
+
+            x = layers.rematerialised(layer, self.remat)(self, x)  # [B, 14, 14, 64]
         x = layers.ConvTranspose(
             self.channels, self.kernel, strides=2, kernel_init=_INIT, dtype=self.dtype
         )(x)
@@ -113,11 +119,14 @@ class Discriminator(nn.Module):
       momentum: of the running batch statistics.
       slope: of the leaky ReLU.
       dropout: share of activations dropped after each layer in training.
-      num_classes: 0, or the number of labels; the logit then gains the inner product of the
-        features and the label's embedding ("cGANs with Projection Discriminator" by Miyato and
-        Koyama, https://arxiv.org/abs/1802.05637).
+      num_classes: 0, or the number of labels.
+      head: what D says of labels: "projection" adds the inner product of the features and the
+        label's embedding to the logit ("cGANs with Projection Discriminator" by Miyato and
+        Koyama, https://arxiv.org/abs/1802.05637); "class" leaves the label to D, and returns
+        "class", a logit for each label, beside "logits" (AC-GAN).
       axis_name: the mapped axis that batch statistics are averaged over, under `pmap`.
       dtype: of the computation; parameters, statistics and the logit are float32.
+      remat: computes each layer anew in the backward pass: less memory, more time.
     """
 
     width: int = 64
@@ -128,39 +137,52 @@ class Discriminator(nn.Module):
     slope: float = 0.2
     dropout: float = 0.0
     num_classes: int = 0
+    head: str = "projection"
     axis_name: str | None = None
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, label: Array | None = None, *, train: bool) -> Array:
+    def __call__(
+        self, x: Array, label: Array | None = None, *, train: bool
+    ) -> Array | dict[str, Array]:
         """Judges images.
 
         Args:
           x: [B, H, W, C] in [-1, 1], square, of a size that `Generator` makes.
-          label: [B] int32 in [0, num_classes); None where not conditional.
+          label: [B] int32 in [0, num_classes); None where there is no projection.
           train: normalises with the batch's own statistics and records them; drops out.
 
         Returns:
-          [B] float32, higher for what looks real.
+          [B] float32, higher for what looks real; with the head "class" {"logits": [B], "class":
+          [B, num_classes]}.
         """
         chex.assert_rank(x, 4)
         _, halvings = geometry(x.shape[1])
         features = self.features or default_features(x.shape[1], width=self.width)[::-1]
         for i, width in enumerate(features):
-            first = i == 0
-            x = layers.Conv(
-                width,
-                self.kernel,
-                strides=2 if i < halvings else 1,
-                use_bias=first or self.norm == "none",
-                kernel_init=_INIT,
-                dtype=self.dtype,
-            )(x)
-            x = nn.leaky_relu(x, self.slope) if first else _norm(self, x, train)
-            if self.dropout:
-                x = nn.Dropout(self.dropout, deterministic=not train)(x)
+
+            def layer(net: Discriminator, x: Array, i: int = i, width: int = width) -> Array:
+                first = i == 0
+                x = layers.Conv(
+                    width,
+                    net.kernel,
+                    strides=2 if i < halvings else 1,
+                    use_bias=first or net.norm == "none",
+                    kernel_init=_INIT,
+                    dtype=net.dtype,
+                )(x)
+                x = nn.leaky_relu(x, net.slope) if first else _norm(net, x, train)
+                if net.dropout:
+                    x = nn.Dropout(net.dropout, deterministic=not train)(x)
+                return x
+
+            x = layers.rematerialised(layer, self.remat)(self, x)
         x = x.reshape(x.shape[0], -1)  # [B, 7 * 7 * 128]
         logits = nn.Dense(1, kernel_init=_INIT, dtype=self.dtype)(x)[:, 0].astype(jnp.float32)
+        if self.num_classes and layers.by_class(self.head):
+            classes = nn.Dense(self.num_classes, kernel_init=_INIT, dtype=self.dtype)(x)
+            return {"logits": logits, "class": classes.astype(jnp.float32)}
         if self.num_classes:
             embedded = nn.Embed(self.num_classes, x.shape[-1], embedding_init=_INIT)(
                 layers.required(label)

@@ -5,7 +5,7 @@ checkpoints and recipes carry over.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -167,6 +167,37 @@ def required(label: Array | None) -> Array:
     if label is None:
         raise types.UserError("a network with num_classes > 0 needs labels; pass label [B]")
     return label
+
+
+def by_class(head: str) -> bool:
+    """Tells the two heads of a conditional discriminator apart.
+
+    Args:
+      head: "projection" or "class".
+
+    Returns:
+      Whether it says what class an image is of.
+
+    Raises:
+      UserError: it is neither.
+    """
+    return types.lookup({"projection": False, "class": True}, head, "head")
+
+
+def rematerialised(function: Callable[..., Any], wanted: bool) -> Callable[..., Any]:
+    """Has what a part of a network computes made anew in the backward pass, in place of kept.
+
+    See "Training Deep Nets with Sublinear Memory Cost" by Chen et al.
+    (https://arxiv.org/abs/1604.06174). Numbers and parameters stay the same.
+
+    Args:
+      function: `(module, *arrays) -> arrays`, called in a compact method with the module itself.
+      wanted: False for the function as it is.
+
+    Returns:
+      The function.
+    """
+    return nn.remat(function) if wanted else function
 
 
 def _over_batch(norm: Norm, x: Array):

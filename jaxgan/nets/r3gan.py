@@ -40,6 +40,7 @@ class Generator(nn.Module):
       num_classes: 0, or the number of labels that the images are conditioned on.
       half_stages: so many stages next to the image compute in `dtype`, the others in float32.
       dtype: of the computation there; parameters and the image are float32.
+      remat: computes each block anew in the backward pass: less memory, more time.
     """
 
     image_size: int | tuple[int, int] = 32
@@ -51,6 +52,7 @@ class Generator(nn.Module):
     num_classes: int = 0
     half_stages: int = 4
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, z: Array, label: Array | None = None, *, train: bool) -> Array:
@@ -85,7 +87,7 @@ class Generator(nn.Module):
             if i:
                 x = resample.upsample(_widened(x, width, dtype))
             for _ in range(self.blocks):
-                x = _block(self, groups, dtype)(x)
+                x = _residual(self, x, groups, dtype)
         x = _pointwise(self.channels, 1.0, x.shape[-1], x.dtype, name="to_image")(x)
         return x.astype(jnp.float32)
 
@@ -98,10 +100,13 @@ class Discriminator(nn.Module):
       groups: see `Generator`, in the same order.
       blocks: residual blocks a stage.
       expansion: channels within a block, as a multiple of those of its stage.
-      num_classes: 0, or the number of labels; the logit is then the inner product of the features
-        and the label's embedding.
+      num_classes: 0, or the number of labels.
+      head: what D says of labels: "projection" makes the logit the inner product of the features
+        and the label's embedding; "class" leaves the label to D, and returns "class", a logit for
+        each label, beside "logits" (AC-GAN).
       half_stages: so many stages next to the image compute in `dtype`, the others in float32.
       dtype: of the computation there; parameters and the logit are float32.
+      remat: computes each block anew in the backward pass: less memory, more time.
     """
 
     widths: Sequence[int] = (768, 768, 768, 768)
@@ -109,20 +114,25 @@ class Discriminator(nn.Module):
     blocks: int = 2
     expansion: int = 2
     num_classes: int = 0
+    head: str = "projection"
     half_stages: int = 4
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, label: Array | None = None, *, train: bool) -> Array:
+    def __call__(
+        self, x: Array, label: Array | None = None, *, train: bool
+    ) -> Array | dict[str, Array]:
         """Judges images.
 
         Args:
           x: [B, H, W, C], H and W multiples of 2^(stages - 1).
-          label: [B] int32 in [0, num_classes); None where not conditional.
+          label: [B] int32 in [0, num_classes); None where there is no projection.
           train: has no effect: nothing differs in training.
 
         Returns:
-          [B] float32, higher for what looks real.
+          [B] float32, higher for what looks real; with the head "class" {"logits": [B], "class":
+          [B, num_classes]}.
         """
         del train
         chex.assert_rank(x, 4)
@@ -135,19 +145,67 @@ class Discriminator(nn.Module):
             if i:
                 x = _widened(resample.downsample(x), width, dtype)
             for _ in range(self.blocks):
-                x = _block(self, groups, dtype)(x)
+                x = _residual(self, x, groups, dtype)
         x = x.astype(jnp.float32)  # [B, 4, 4, 768]
         basis = self.param("basis", _normal(math.prod(start)), (*start, widths[-1]))
         features = jnp.einsum("bhwc,hwc->bc", x, basis)
-        outputs = widths[-1] if self.num_classes else 1
+        by_class = self.num_classes > 0 and layers.by_class(self.head)
+        if by_class:
+            classes = nn.Dense(self.num_classes, kernel_init=_normal(widths[-1]), name="classify")(
+                features
+            )
+        projected = self.num_classes > 0 and not by_class
+        outputs = widths[-1] if projected else 1
         features = nn.Dense(outputs, use_bias=False, kernel_init=_normal(widths[-1]), name="judge")(
             features
         )
-        if not self.num_classes:
+        if by_class:
+            return {"logits": features[:, 0], "class": classes}
+        if not projected:
             return features[:, 0]
         init = _normal(self.num_classes * outputs)
         embed = nn.Embed(self.num_classes, outputs, embedding_init=init)
         return jnp.sum(features * embed(layers.required(label)), axis=-1)
+
+
+def default_widths(image_size: Sequence[int]) -> tuple[int, ...]:
+    """The published feature maps of each stage.
+
+    Args:
+      image_size: (height, width) in pixels.
+
+    Returns:
+      From the smallest images to the largest: 768 up to 32 pixels, then half as many each time.
+
+    Raises:
+      UserError: no network makes such images.
+    """
+    stages = resample.stages_for(image_size)
+    sides = [min(image_size) // 2**i for i in reversed(range(stages))]
+    return tuple(768 if side <= 32 else 768 * 32 // 2 ** (side.bit_length() - 1) for side in sides)
+
+
+def check(
+    image_size: Sequence[int],
+    widths: Sequence[int],
+    *,
+    groups: Sequence[int] = (),
+    expansion: int = 2,
+) -> None:
+    """Refuses networks that cannot be made, before one is.
+
+    Args:
+      image_size: (height, width) in pixels.
+      widths: feature maps of each stage.
+      groups: of the 3x3 convolutions, for each stage; empty for the default.
+      expansion: channels within a block, as a multiple of those of its stage.
+
+    Raises:
+      UserError: another number of stages is needed, or groups do not divide channels.
+    """
+    resample.first_size(image_size, len(widths))
+    for width, number in zip(widths, _groups(widths, groups, expansion), strict=True):
+        _check_groups(number, width, expansion)
 
 
 class Block(nn.Module):
@@ -170,11 +228,7 @@ class Block(nn.Module):
         """Maps [B, H, W, C] to [B, H, W, C]."""
         channels = x.shape[-1]
         inside = channels * self.expansion
-        if inside % self.groups:
-            raise UserError(
-                f"groups {self.groups} do not divide {inside} channels ({self.expansion} times "
-                f"{channels}); use a divisor"
-            )
+        _check_groups(self.groups, channels, self.expansion)
         gain = GAIN * self.total_blocks**-0.25
         y = _pointwise(inside, gain, channels, self.dtype)(x)
         y = _activated(self, y, "bias_0")
@@ -192,17 +246,34 @@ class Block(nn.Module):
 
 def _stages(net: Generator | Discriminator, widths: Sequence[int]) -> list[tuple[int, int, Any]]:
     """(width, groups, dtype) of each stage, from the smallest images to the largest."""
-    default = [max(1, net.expansion * width // GROUP_WIDTH) for width in widths]
-    groups = net.groups or default
-    if len(groups) != len(widths):
-        raise UserError(f"groups {tuple(groups)} are not as many as widths {tuple(widths)}")
+    groups = _groups(widths, net.groups, net.expansion)
     full = len(widths) - net.half_stages
     dtypes = [jnp.float32 if i < full else net.dtype for i in range(len(widths))]
     return list(zip(widths, groups, dtypes, strict=True))
 
 
-def _block(net: Generator | Discriminator, groups: int, dtype: Any) -> Block:
-    return Block(groups, net.expansion, net.blocks * len(net.widths), dtype)
+def _groups(widths: Sequence[int], groups: Sequence[int], expansion: int) -> Sequence[int]:
+    """The groups of each stage."""
+    if groups and len(groups) != len(widths):
+        raise UserError(f"groups {tuple(groups)} are not as many as widths {tuple(widths)}")
+    return groups or [max(1, expansion * width // GROUP_WIDTH) for width in widths]
+
+
+def _check_groups(groups: int, channels: int, expansion: int) -> None:
+    if expansion * channels % groups:
+        raise UserError(
+            f"groups {groups} do not divide {expansion * channels} channels ({expansion} times "
+            f"{channels}); use a divisor"
+        )
+
+
+def _residual(net: Generator | Discriminator, x: Array, groups: int, dtype: Any) -> Array:
+    """One more block of a network."""
+
+    def block(net: Generator | Discriminator, x: Array) -> Array:
+        return Block(groups, net.expansion, net.blocks * len(net.widths), dtype)(x)
+
+    return layers.rematerialised(block, net.remat)(net, x)
 
 
 def _widened(x: Array, width: int, dtype: Any) -> Array:

@@ -75,6 +75,31 @@ def first_size(size: Sequence[int], stages: int) -> tuple[int, int]:
     return height // times, width // times
 
 
+def stages_for(size: Sequence[int]) -> int:
+    """How many stages a network for images of a size has by default.
+
+    Args:
+      size: (height, width) of the image.
+
+    Returns:
+      The number whose smallest feature maps have 4 to 7 pixels on their shorter side: 4 for 32
+      pixels, 5 for 64, 3 for 40 x 24.
+
+    Raises:
+      UserError: no number does, as for odd sides.
+    """
+    height, width = size
+    stages = max(1, (min(size) // 4).bit_length())
+    times = 2 ** (stages - 1)
+    if min(size) < 8 or height % times or width % times:
+        near = [max(8, times * round(side / times)) for side in size]
+        raise UserError(
+            f"images of {height} x {width} cannot be made by doubling {stages - 1} times; scale "
+            f"or crop them to {near[0]} x {near[1]}"
+        )
+    return stages
+
+
 def _blurred(x: Array, axis: int, edges: tuple[int, int]) -> Array:
     x = _padded(x, axis, edges)
     size = x.shape[axis]

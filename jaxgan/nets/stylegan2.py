@@ -168,6 +168,7 @@ class Synthesis(nn.Module):
       widths: feature maps of each stage, from the smallest images to the largest.
       half_stages: so many stages next to the image compute in `dtype`.
       dtype: of the computation there.
+      remat: see `Generator`.
     """
 
     image_size: tuple[int, int]
@@ -175,6 +176,7 @@ class Synthesis(nn.Module):
     widths: Sequence[int]
     half_stages: int
     dtype: Any
+    remat: bool = False
 
     @nn.compact
     def __call__(self, ws: Array, *, fixed_noise: bool) -> Array:
@@ -185,21 +187,27 @@ class Synthesis(nn.Module):
         height, width = resample.first_size(self.image_size, len(self.widths))
         first = self.param("first", nn.initializers.normal(1.0), (height, width, self.widths[0]))
         x, image = jnp.broadcast_to(first[None], (ws.shape[0], *first.shape)), None
-        layer = 0
-        for stage, features in enumerate(self.widths):
-            dtype = self.dtype if stage >= len(self.widths) - self.half_stages else jnp.float32
-            x = x.astype(dtype)
-            for up in (True, False) if stage else (False,):
-                mix = ModulatedConv(features, up=up, dtype=dtype, name=f"conv_{layer}")
-                x = mix(x, ws[:, layer])
-                x = self._with_noise(x, layer, fixed_noise)
-                layer += 1
-            name = f"to_image_{stage}"
-            to_image = ModulatedConv(self.channels, 1, demodulate=False, dtype=dtype, name=name)
-            y = self._with_bias(to_image(x, ws[:, layer]), f"image_bias_{stage}")
+        for number in range(len(self.widths)):
+
+            def stage(net: Synthesis, x: Array, ws: Array, number: int = number):
+                return net._stage(x, ws, number, fixed_noise=fixed_noise)
+
+            x, y = layers.rematerialised(stage, self.remat)(self, x, ws)
             image = y if image is None else resample.upsample(image) + y
         assert image is not None
         return image
+
+    def _stage(self, x: Array, ws: Array, stage: int, *, fixed_noise: bool) -> tuple[Array, Array]:
+        """The feature maps of a stage, and what they add to the image."""
+        dtype = self.dtype if stage >= len(self.widths) - self.half_stages else jnp.float32
+        x, layer = x.astype(dtype), max(0, 2 * stage - 1)
+        for up in (True, False) if stage else (False,):
+            mix = ModulatedConv(self.widths[stage], up=up, dtype=dtype, name=f"conv_{layer}")
+            x = self._with_noise(mix(x, ws[:, layer]), layer, fixed_noise)
+            layer += 1
+        name = f"to_image_{stage}"
+        to_image = ModulatedConv(self.channels, 1, demodulate=False, dtype=dtype, name=name)
+        return x, self._with_bias(to_image(x, ws[:, layer]), f"image_bias_{stage}")
 
     def _with_noise(self, x: Array, layer: int, fixed: bool) -> Array:
         """Adds noise, the same to all channels, and a bias, and activates."""
@@ -241,6 +249,7 @@ class Generator(nn.Module):
       axis_name: the mapped axis that the mean is taken over, under `pmap`.
       half_stages: so many stages next to the image compute in `dtype`, the others in float32.
       dtype: of the computation there; parameters and the image are float32.
+      remat: computes each stage anew in the backward pass: less memory, more time.
     """
 
     image_size: int | tuple[int, int] = 64
@@ -255,6 +264,7 @@ class Generator(nn.Module):
     axis_name: str | None = None
     half_stages: int = 4
     dtype: Any = jnp.float32
+    remat: bool = False
 
     def setup(self):
         """Names the two networks."""
@@ -262,7 +272,12 @@ class Generator(nn.Module):
         size = (side, side) if isinstance(side, int) else side
         self.mapping = Mapping(self.features, self.mapping_layers, self.num_classes)
         self.synthesis = Synthesis(
-            size, self.channels, self.widths, half_stages=self.half_stages, dtype=self.dtype
+            size,
+            self.channels,
+            self.widths,
+            half_stages=self.half_stages,
+            dtype=self.dtype,
+            remat=self.remat,
         )
         self.mean = self.variable("stats", "w_mean", jnp.zeros, (self.features,))
 
@@ -322,32 +337,40 @@ class Discriminator(nn.Module):
 
     Attributes:
       widths: feature maps of each stage, in the order of the generator: the image's come last.
-      num_classes: 0, or the number of labels; the logit is then the inner product of the features
-        and what a mapping network makes of the label.
+      num_classes: 0, or the number of labels.
+      head: what D says of labels: "projection" makes the logit the inner product of the features
+        and what a mapping network makes of the label; "class" leaves the label to D, and returns
+        "class", a logit for each label, beside "logits" (AC-GAN).
       mapping_layers: of that network.
       group_size: images that are compared; 0 for none.
       half_stages: so many stages next to the image compute in `dtype`, the others in float32.
       dtype: of the computation there; parameters and the logit are float32.
+      remat: computes each stage anew in the backward pass: less memory, more time.
     """
 
     widths: Sequence[int] = (512, 512, 512, 512, 512)
     num_classes: int = 0
+    head: str = "projection"
     mapping_layers: int = 8
     group_size: int = 4
     half_stages: int = 4
     dtype: Any = jnp.float32
+    remat: bool = False
 
     @nn.compact
-    def __call__(self, x: Array, label: Array | None = None, *, train: bool) -> Array:
+    def __call__(
+        self, x: Array, label: Array | None = None, *, train: bool
+    ) -> Array | dict[str, Array]:
         """Judges images.
 
         Args:
           x: [B, H, W, C], H and W multiples of 2^(stages - 1).
-          label: [B] int32 in [0, num_classes); None where not conditional.
+          label: [B] int32 in [0, num_classes); None where there is no projection.
           train: has no effect: nothing differs in training.
 
         Returns:
-          [B] float32, higher for what looks real.
+          [B] float32, higher for what looks real; with the head "class" {"logits": [B], "class":
+          [B, num_classes]}.
         """
         del train
         chex.assert_rank(x, 4)
@@ -357,12 +380,19 @@ class Discriminator(nn.Module):
             dtype = self.dtype if i < self.half_stages else jnp.float32
             if not i:
                 x = Conv(widths[0], 1, dtype=dtype, name="from_image")(x)
-            x = _residual(x, widths[i], widths[i + 1], dtype)
+
+            def stage(net: Discriminator, x: Array, i: int = i, dtype: Any = dtype) -> Array:
+                return _residual(x, widths[i], widths[i + 1], dtype)
+
+            x = layers.rematerialised(stage, self.remat)(self, x)
         x = x.astype(jnp.float32)  # [B, 4, 4, 512]
         if self.group_size:
             x = normalization.minibatch_std(x, group_size=self.group_size)
         x = Conv(widths[-1], name="last")(x)
         x = Dense(widths[-1], active=True, name="dense")(x.reshape(x.shape[0], -1))
+        if self.num_classes and layers.by_class(self.head):
+            classes = Dense(self.num_classes, name="classify")(x)
+            return {"logits": Dense(1, name="judge")(x)[:, 0], "class": classes}
         outputs = widths[-1] if self.num_classes else 1
         x = Dense(outputs, name="judge")(x)
         if not self.num_classes:
@@ -371,19 +401,25 @@ class Discriminator(nn.Module):
         return (x * mapped).sum(-1) / math.sqrt(outputs)
 
 
-def default_widths(image_size: int, *, base: int = 32768, largest: int = 512) -> tuple[int, ...]:
+def default_widths(
+    image_size: Sequence[int], *, base: int = 32768, largest: int = 512
+) -> tuple[int, ...]:
     """The published feature maps of each stage.
 
     Args:
-      image_size: pixels a side, a power of two.
+      image_size: (height, width) in pixels.
       base: feature maps at one pixel a side, if there were no largest number: half as many at twice
         the side. The published one is 16384 for "paper256", 32768 otherwise.
       largest: number of feature maps of a stage.
 
     Returns:
       From 4 pixels a side to the image's.
+
+    Raises:
+      UserError: no network makes such images.
     """
-    return tuple(min(base // 2**n, largest) for n in range(2, image_size.bit_length()))
+    stages = resample.stages_for(image_size)
+    return tuple(min(base // 2**n, largest) for n in range(2, 2 + stages))
 
 
 def _residual(x: Array, width: int, out: int, dtype: Any) -> Array:

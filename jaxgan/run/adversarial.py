@@ -21,10 +21,10 @@ from jaxgan.sample import Sampler
 from jaxgan.state import GANState, Player, StepFn
 from jaxgan.steps import schedules
 from jaxgan.steps.adaptors import from_latents, judged
-from jaxgan.steps.game import Game
+from jaxgan.steps.game import Game, Term
 from jaxgan.types import Array, Augment, Key, Penalty, Prior, UserError
 
-DIFFAUGMENT = "color,translation,cutout"
+DIFFAUGMENT, ADA_STAGES = "color,translation,cutout", "blit,geometry,color"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +66,21 @@ class AdversarialConfig(RunConfig):
     )
     beta1: float = cli.field(0.5, "Adam's decay of the mean.", minimum=0, below=1)
     beta2: float = cli.field(0.99, "Adam's decay of the variance.", minimum=0, below=1)
+    beta2_final: float = cli.field(
+        0.0,
+        "beta2 after decay_steps, on half a cosine; 0 for one that stays.",
+        minimum=0,
+        below=1,
+    )
     ema_half_life: float = cli.field(
         10_000.0,
         "Half-life of G's moving average in examples; 0 for none.",
         minimum=0,
+        changeable=True,
+    )
+    ema_ramp: bool = cli.field(
+        False,
+        "Lets the half-life grow from 0 over decay_steps, on half a cosine.",
         changeable=True,
     )
 
@@ -97,12 +108,19 @@ class AdversarialConfig(RunConfig):
         """Whether the learning rates follow a schedule."""
         return bool(self.decay_steps) or self.lr_final != 1
 
+    @property
+    def burn_in(self) -> int:
+        """Steps after which everything that moves has arrived."""
+        return self.decay_steps or self.num_steps
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageConfig(AdversarialConfig, DataConfig):
     """The flags of adversarial training on a dataset of images."""
 
-    image_size: int = cli.field(28, "Side of the images in pixels.", minimum=1)
+    image_size: int = cli.field(
+        28, "Side of the images in pixels; 0 for that of the data.", minimum=0
+    )
     channels: int = cli.field(
         0, "Channels of the images: 1 grey, 3 RGB, 0 for those of the data.", choices=(0, 1, 3)
     )
@@ -112,14 +130,17 @@ class ImageConfig(AdversarialConfig, DataConfig):
         minimum=-1,
         changeable=True,
     )
-    conditional: bool = cli.field(False, "Conditions both players on the labels.")
     mirror: bool = cli.field(
         False, "Flips each training image left-right with probability 1/2.", changeable=True
     )
     augment: str = cli.field(
         "none",
-        "How D sees images, real and generated: by DiffAugment, or ADA, stronger as D overfits.",
-        choices=("none", "diffaug", "ada"),
+        "How D sees images, real and generated: by DiffAugment; by ADA, stronger as D overfits; or "
+        "by ADA's transforms, their probability growing from 0 to augment_p over decay_steps.",
+        choices=("none", "diffaug", "ada", "ramp"),
+    )
+    augment_p: float = cli.field(
+        0.3, "Probability that --augment=ramp ends with.", minimum=0, below=1, changeable=True
     )
     ada_target: float = cli.field(0.6, "Mean sign of real logits that ADA keeps.", minimum=0)
     ada_ramp: float = cli.field(
@@ -133,14 +154,32 @@ class ImageConfig(AdversarialConfig, DataConfig):
         if self.augment == "ada" and signless:
             raise UserError(
                 f"--augment=ada reads the sign of D's logits, which --loss={self.loss} leaves "
-                "open; use another loss, or --augment=diffaug"
+                "open; use another loss, --augment=diffaug or --augment=ramp"
             )
 
     def resolved(self, spec: Spec) -> "ImageConfig":
         """The config with the channels of the data, and labels checked to be there."""
-        if self.conditional and not spec.num_classes:
-            raise UserError(f"--conditional needs labels, which --dataset={self.dataset} lacks")
+        flag = self.label_flag
+        if flag and not spec.num_classes:
+            raise UserError(f"{flag} needs labels, which --dataset={self.dataset} lacks")
         return dataclasses.replace(self, channels=spec.shapes["image"][-1])
+
+    @property
+    def label_flag(self) -> str:
+        """The flag that asks for labels, as given; empty where none does."""
+        return ""
+
+
+@dataclasses.dataclass(frozen=True)
+class ConditionalConfig(ImageConfig):
+    """The flags of networks that see labels or not."""
+
+    conditional: bool = cli.field(False, "Conditions both players on the labels.")
+
+    @property
+    def label_flag(self) -> str:
+        """The flag that asks for labels, as given; empty where none does."""
+        return "--conditional" if self.conditional else ""
 
 
 def optimizers(
@@ -149,17 +188,19 @@ def optimizers(
     """Makes the players' Optax transformations: Adam, its rate decaying where asked for.
 
     Args:
-      config: the rates, their schedule and the betas.
+      config: the rates, the betas, and their schedules.
 
     Returns:
       (the generator's, the discriminator's).
     """
-    length = config.decay_steps or config.num_steps
+    length, b2 = config.burn_in, config.beta2
+    if config.beta2_final:
+        b2 = schedules.cosine(b2, config.beta2_final, length)
 
     def adam(rate: float) -> optax.GradientTransformation:
         if config.rates_decay:
             rate = optax.cosine_decay_schedule(rate, length, alpha=config.lr_final)  # pyright: ignore
-        return optax.adam(rate, b1=config.beta1, b2=config.beta2)
+        return schedules.adam(rate, b1=config.beta1, b2=b2)
 
     return adam(config.gen_lr), adam(config.disc_lr)
 
@@ -173,6 +214,8 @@ def latent_experiment(
     shape: Sequence[int],
     prior: Prior = latents.normal,
     label_counts: Sequence[int] = (),
+    gen_terms: Mapping[str, Term] | None = None,
+    disc_terms: Mapping[str, Term] | None = None,
     wrap: Callable[[StepFn], StepFn] = lambda step: step,
     show: Show = grid,
     score: Score | None = None,
@@ -189,6 +232,8 @@ def latent_experiment(
       prior: `(key, num, dim) -> [num, dim]`, the distribution of latents.
       label_counts: examples of each label, where both players are conditioned on "label"; empty
         where not.
+      gen_terms: further terms of G's loss by name; see `Game`.
+      disc_terms: those of D's.
       wrap: see `train_step`.
       show: entries -> picture.
       score: the task's own measure, if it has one.
@@ -204,6 +249,8 @@ def latent_experiment(
         gen=from_latents(gen, dim, prior=prior, conditional=conditional, axis_name=axis),
         disc=judged(disc, *entries, axis_name=axis),
         loss=ADVERSARIAL[config.loss],
+        gen_terms=gen_terms or {},
+        disc_terms=disc_terms or {},
         axis_name=axis,
     )
 
@@ -282,12 +329,23 @@ def train_step(
             target=config.ada_target,
             ramp=config.ada_ramp,
         )
+    elif isinstance(config, ImageConfig) and kind == "ramp":
+        chance = schedules.cosine(0.0, config.augment_p, config.burn_in)
+        step = steps.scheduled(lambda step: update(ada.pipeline(ADA_STAGES, p=chance(step))))
     else:
         step = update(diffaug.policy(DIFFAUGMENT) if kind == "diffaug" else None)
     if isinstance(config, ImageConfig) and config.mirror:
         step = steps.mirrored(step, example=game.example, axis_name=game.axis_name)
+    return steps.train_step(wrap(step), _average(config))
+
+
+def _average(config: AdversarialConfig) -> StepFn:
+    """The moving average of G."""
+    if config.ema_ramp:
+        half_life = schedules.cosine(0.0, config.ema_half_life, config.burn_in)
+        return steps.ema_step(schedules.half_life(half_life, config.batch_size))
     decay = ema.decay_from_half_life(config.ema_half_life, config.batch_size)
-    return steps.train_step(wrap(step), steps.ema_step(decay, warm_up=True))
+    return steps.ema_step(decay, warm_up=True)
 
 
 def _augment(config: AdversarialConfig) -> str:
@@ -312,7 +370,7 @@ def _with_penalty(config: AdversarialConfig, make: Callable[[Penalty | None], St
 
 def _gamma(config: AdversarialConfig) -> Callable[[Array], Any]:
     """The weight of the penalty at a step."""
-    length, end = config.decay_steps or config.num_steps, config.gamma * config.gamma_final
+    length, end = config.burn_in, config.gamma * config.gamma_final
     if config.gamma_final == 1:
         return lambda step: config.gamma
     if config.gamma_decay == "cosine":

@@ -24,6 +24,7 @@ from jaxgan.steps.combine import (
 )
 from jaxgan.steps.game import Game, Round
 from jaxgan.steps.guard import GUARD, after_rollback, init_guard, skip_nonfinite
+from jaxgan.steps.path import PATH, init_path, path_length_step
 from jaxgan.steps.updates import extragradient_step, unrolled_gen_step
 from jaxgan.steps.variants import (
     instance_noise,
@@ -36,6 +37,7 @@ from jaxgan.steps.variants import (
 
 __all__ = [
     "GUARD",
+    "PATH",
     "Game",
     "Round",
     "after_rollback",
@@ -51,6 +53,7 @@ __all__ = [
     "gen_step",
     "init_ensemble",
     "init_guard",
+    "init_path",
     "instance_noise",
     "judged",
     "label_smoothing",
@@ -61,6 +64,7 @@ __all__ = [
     "multi_step",
     "named_penalty",
     "one_sided_smoothing",
+    "path_length_step",
     "repeat",
     "scheduled",
     "simultaneous_step",

@@ -9,6 +9,7 @@ See "The GAN is dead; long live the GAN! A Modern Baseline GAN" by Huang et al.
 during a burn-in, and stay where they have arrived.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,8 +17,10 @@ import optax
 
 from jaxgan.types import Array
 
+Schedule = Callable[[Any], Array]  # steps taken -> value []
 
-def cosine(start: float, end: float, num_steps: int) -> optax.Schedule:
+
+def cosine(start: float, end: float, num_steps: int) -> Schedule:
     """Moves from one value to another on half a cosine, and stays there.
 
       end + (start - end) (1 + cos(pi min(t / num_steps, 1))) / 2
@@ -38,7 +41,7 @@ def cosine(start: float, end: float, num_steps: int) -> optax.Schedule:
     return schedule
 
 
-def geometric(start: float, end: float, num_steps: int) -> optax.Schedule:
+def geometric(start: float, end: float, num_steps: int) -> Schedule:
     """Moves from one value to another by the same factor each step, and stays there.
 
       start (end / start)^min(t / num_steps, 1)
@@ -54,7 +57,7 @@ def geometric(start: float, end: float, num_steps: int) -> optax.Schedule:
     return lambda step: start * (end / start) ** jnp.clip(step / num_steps, 0.0, 1.0)
 
 
-def half_life(images: optax.Schedule, batch_size: int) -> optax.Schedule:
+def half_life(images: optax.Schedule, batch_size: int) -> Schedule:
     """Turns a schedule of half-lives into the decays of a moving average.
 
     See `ema.decay_from_half_life`, of which this is the moving form: `0.5^(batch_size / images)`.

@@ -1,7 +1,6 @@
 """The MNIST experiment: its networks, and bad data."""
 
 import gzip
-import os
 import struct
 
 import jax
@@ -11,7 +10,7 @@ import pytest
 from experiments import mnist
 from jaxgan.run import load
 from jaxgan.types import UserError
-from tests.helpers import command, runs
+from tests.helpers import command, flagfile, runs
 
 SMALL = {**runs.SMALL, "gen_features": "8", "disc_features": "4", "num_steps": 2}
 
@@ -114,15 +113,8 @@ def test_a_dataset_nobody_knows_is_refused_with_those_there_are(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-FLAGFILES = sorted((command.ROOT / "experiments" / "flags").glob("*.flags"))
-
-
-@pytest.mark.parametrize("path", FLAGFILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", flagfile.FLAGFILES, ids=lambda path: path.stem)
 def test_flagfiles_of_this_experiment_hold_settings_it_knows(path):
-    lines = [line for line in path.read_text().splitlines() if line.startswith("--")]
-    values = dict(line.removeprefix("--").split("=", 1) for line in lines)
-    fields = mnist.Config.__dataclass_fields__
-    if not set(values) <= set(fields):
+    if not flagfile.fits(mnist.Config, path):
         pytest.skip("of another experiment")
-    settings = {name: type(fields[name].default)(value) for name, value in values.items()}
-    mnist.Config(**{**settings, "workdir": os.devnull})
+    flagfile.config(mnist.Config, path)

@@ -10,7 +10,7 @@ from tests.helpers import tiny
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(adversarial.ImageConfig):
+class Config(adversarial.ConditionalConfig):
     latent_dim: int = cli.field(4, "Size of one latent.", minimum=1)
     width: int = cli.field(8, "Hidden units of each player.", minimum=1)
 

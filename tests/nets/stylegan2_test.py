@@ -138,7 +138,7 @@ def test_parameters_are_as_many_as_published():
     expected = published.expected("stylegan2", "parameters")
     for name, settings in references.STYLEGAN2_FULL.items():
         classes, side, (base, largest), size, layers = settings
-        widths = stylegan2.default_widths(side, base=base, largest=largest)
+        widths = stylegan2.default_widths((side, side), base=base, largest=largest)
         options = {"widths": widths, "num_classes": classes}
         gen = stylegan2.Generator(image_size=side, features=size, mapping_layers=layers, **options)
         disc = stylegan2.Discriminator(mapping_layers=layers, **options)

@@ -1,0 +1,114 @@
+"""The experiment of any images: every network, every condition, images of any size."""
+
+import jax
+import numpy as np
+import PIL.Image
+import pytest
+
+from experiments import images
+from jaxgan.data import spec as specs
+from jaxgan.run import launch, load
+from jaxgan.types import UserError
+from tests.helpers import flagfile, runs, tiny
+from tests.nets import published
+
+SMALL = {
+    "dcgan": {"widths": "8", "latent_dim": 4},
+    "r3gan": {"widths": "8,8", "latent_dim": 4, "blocks": 1, "groups": "2,2"},
+    "stylegan2": {"widths": "8,8", "latent_dim": 4, "mapping_layers": 1},
+}
+
+
+def _config(workdir, net, **settings):
+    given = {**runs.SMALL, **SMALL[net], "num_steps": 2, "data_dir": str(runs.data_file())}
+    return images.Config(**{**given, "net": net, "workdir": str(workdir), **settings})
+
+
+@pytest.mark.parametrize(
+    ("net", "settings"),
+    [
+        ("dcgan", {"condition": "concat"}),
+        ("r3gan", {"condition": "projection", "beta2_final": 0.95, "ema_ramp": True}),
+        ("dcgan", {"condition": "ac", "class_loss": "hinge"}),
+        ("stylegan2", {"condition": "projection", "path_weight": 2.0, "path_every": 2}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value["condition"],
+)
+def test_every_network_trains_with_labels_and_is_sampled_from_its_directory(
+    tmp_path, net, settings
+):
+    state = images.run(_config(tmp_path / "run", net, **settings))
+    assert state is not None and int(state.step) == 2
+    assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(state))
+    entries = load.load(tmp_path / "run").sample(jax.random.key(0), 3)
+    assert entries["image"].shape == (3, 8, 8, 1)
+    np.testing.assert_array_equal(entries["label"], [0, 1, 2])
+
+
+@pytest.mark.slow  # compiles three programs
+def test_a_run_of_path_lengths_that_is_stopped_ends_as_one_that_is_not(tmp_path):
+    settings = {"path_weight": 2.0, "path_every": 2, "save_every": 2}
+    ours, theirs = (
+        [images.run(_config(tmp_path / name, "stylegan2", num_steps=n, **settings)) for n in stops][
+            -1
+        ]
+        for name, stops in (("straight", [4]), ("stopped", [2, 4]))
+    )
+    assert ours is not None and float(ours.extra["path"]) > 0
+    assert tiny.equal(ours, theirs)
+
+
+def test_images_that_are_not_square_train_as_they_are(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 255, (20, 12, 4), np.uint8)
+        PIL.Image.fromarray(pixels, "RGBA").save(folder / f"{number}.png")
+    data = {"dataset": "folder", "data_dir": str(folder), "image_size": 0, "batch_size": 8}
+    images.run(_config(tmp_path / "run", "r3gan", **data))
+    assert load.load(tmp_path / "run").sample(jax.random.key(0), 2)["image"].shape == (2, 20, 12, 3)
+    with pytest.raises(UserError, match="--net=dcgan makes square images, not 20 x 12"):
+        images.run(_config(tmp_path / "other", "dcgan", **data))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"groups": "3,2"}, "groups 3 do not divide 16 channels"),
+        ({"widths": "8,8,8,8,8"}, "an image of 8 x 8 cannot be made by 5 stages"),
+        ({"widths": "8,x"}, "--widths=8,x is not a list of positive numbers"),
+        ({"path_weight": 1.0}, "--path_weight=1.0 is of --net=stylegan2, not --net=r3gan"),
+        ({"condition": "cbn"}, "--condition=cbn"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_settings_that_cannot_work_are_one_line(tmp_path, settings, words):
+    with pytest.raises(UserError, match=words) as caught:
+        images.run(_config(tmp_path / "run", "r3gan", **settings))
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
+def test_a_condition_without_labels_is_one_line(tmp_path):
+    np.savez(tmp_path / "plain.npz", image=runs.images()["image"])
+    with pytest.raises(UserError, match="--condition=ac needs labels, which --dataset=arrays"):
+        data_dir = str(tmp_path / "plain.npz")
+        images.run(_config(tmp_path / "run", "r3gan", data_dir=data_dir, condition="ac"))
+
+
+# Of each flagfile with a paper's settings: pixels, labels, and where the published code is counted.
+PUBLISHED = {
+    "cifar10_r3gan_full": (32, 10, "r3gan", "cifar10"),
+    "ffhq256_r3gan": (256, 0, "r3gan", "ffhq256"),
+    "ffhq256_stylegan2": (256, 0, "stylegan2", "ffhq256"),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_flagfiles_of_papers_have_as_many_parameters_as_the_published_code(name):
+    side, classes, net, settings = PUBLISHED[name]
+    config = flagfile.config(images.Config, flagfile.FOLDER / f"{name}.flags")
+    shapes = {"image": (side, side, 3)}
+    spec = specs.Spec(fingerprint="", shapes=shapes, num_classes=classes)
+    state = jax.eval_shape(images.build(config, spec).init, jax.random.key(0))
+    found = [launch.count(player.params) for player in (state.gen, state.disc)]
+    assert found == published.expected(net, "parameters")[settings]
