@@ -7,6 +7,7 @@ import pytest
 from flax import linen as nn
 
 from jaxgan import latents, sample
+from jaxgan.nets import stylegan2
 from jaxgan.types import UserError
 from tests.helpers import tiny
 
@@ -51,6 +52,18 @@ def test_truncation_limits_and_0_does_not():
         draw(KEY, 4, truncation=-1)
     with pytest.raises(UserError, match="needs normal latents; these are uniform"):
         sample.Sampler(Echo(), 8, prior=latents.uniform).draw(KEY, 4, truncation=1)
+
+
+def test_psi_draws_w_to_its_mean_and_needs_a_generator_that_has_w():
+    gen = stylegan2.Generator(image_size=8, widths=(4, 4), features=4, mapping_layers=1)
+    variables = gen.init(KEY, jnp.zeros((1, 4)), train=False)
+    draw = sample.Sampler(gen, 4)
+    images = {psi: draw.truncated(psi)(variables, KEY, 3)["image"] for psi in (0.0, 0.5, 1.0)}
+    assert np.ptp(images[0.0], axis=0).max() < 1e-6  # all are the mean's
+    np.testing.assert_array_equal(images[1.0], draw(variables, KEY, 3)["image"])
+    assert 0 < images[0.5].std(0).mean() < images[1.0].std(0).mean()
+    with pytest.raises(UserError, match=r"--psi=0.5: .* has no latents w"):
+        sample.Sampler(Echo(), 8).truncated(0.5)
 
 
 def test_interpolations_are_rows_that_bend_and_differ():
