@@ -21,7 +21,8 @@ def layers(init: Callable[[Key], Mapping[str, Any]]) -> list[Layer]:
 
     Flax makes parameters as the layers are called, so that the order of a fresh pytree of them is
     that of the layers. What has no weights of two axes or more (norms, biases) belongs to the layer
-    before it. A block of the network is one layer.
+    before it. A block of the network is one layer, also under `nn.remat`; of a whole network under
+    it the order is lost.
 
     Args:
       init: key -> fresh variables, as `module.init` returns them; it is traced, not computed.
