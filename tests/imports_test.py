@@ -10,7 +10,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {"types"},
     {"collectives"},
-    {"latents", "images", "ema", "penalties", "regularizers", "losses", "augment", "nets", "data"},
+    {"latents", "images", "ema", "penalties", "regularizers", "frozen"}
+    | {"losses", "augment", "nets", "data"},
     {"state", "metrics"},
     {"steps", "parallel"},
     {"sample"},

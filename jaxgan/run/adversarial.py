@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxgan import ema, latents, penalties, steps
+from jaxgan import ema, frozen, latents, penalties, steps
 from jaxgan import state as states
 from jaxgan.augment import ada, diffaug
 from jaxgan.data.spec import Spec
@@ -83,10 +83,21 @@ class AdversarialConfig(RunConfig):
         "Lets the half-life grow from 0 over decay_steps, on half a cosine.",
         changeable=True,
     )
+    freeze_disc: int = cli.field(
+        0,
+        "Layers of D next to the image that keep the weights they start with: FreezeD, with "
+        "--init_from.",
+        minimum=0,
+    )
 
     def __post_init__(self):
-        """Checks every field, and that gamma can move as it is asked to."""
+        """Checks every field, that gamma can move as asked, and that frozen layers are trained."""
         super().__post_init__()
+        if self.freeze_disc and not (self.init_from or self.fork_from):
+            raise UserError(
+                f"--freeze_disc={self.freeze_disc} would freeze random weights; say with "
+                "--init_from=RUN whose discriminator to begin with"
+            )
         if self.gamma_decay == "geometric" and not self.gamma_final:
             raise UserError(
                 "--gamma_decay=geometric never reaches --gamma_final=0; use a share above 0"
@@ -244,6 +255,16 @@ def latent_experiment(
     """
     gen_tx, disc_tx = optimizers(config)
     conditional, axis = len(label_counts) > 0, config.axis_name
+
+    def init_disc(key: Key) -> Mapping[str, Any]:
+        label = jnp.zeros((1,), jnp.int32) if conditional else None
+        return disc.init(key, jnp.zeros((1, *shape)), label, train=False)
+
+    fixed = ()
+    if config.freeze_disc:
+        layers = frozen.layers(init_disc)
+        fixed = frozen.first(layers, config.freeze_disc, flag="--freeze_disc")
+    disc_tx = frozen.freeze(disc_tx, fixed)
     entries = ("image", "label") if conditional else ("image",)
     game = Game(
         gen=from_latents(gen, dim, prior=prior, conditional=conditional, axis_name=axis),
@@ -257,11 +278,11 @@ def latent_experiment(
     def init(key: Key) -> GANState:
         gen_key, disc_key = jax.random.split(key)
         label = jnp.zeros((1,), jnp.int32) if conditional else None
-        z, x = jnp.zeros((1, dim)), jnp.zeros((1, *shape))
+        z = jnp.zeros((1, dim))
         return init_state(
             config,
             states.init_player(gen.init(gen_key, z, label, train=False), gen_tx),
-            states.init_player(disc.init(disc_key, x, label, train=False), disc_tx),
+            states.init_player(init_disc(disc_key), disc_tx),
         )
 
     return Experiment(
@@ -270,6 +291,7 @@ def latent_experiment(
         sample=Sampler(gen, dim, prior=prior, label_counts=tuple(label_counts), **sampling),
         show=show,
         score=score,
+        frozen=fixed,
     )
 
 

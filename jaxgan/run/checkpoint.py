@@ -6,9 +6,10 @@ restored only if its files match its `manifest`; otherwise it is reported and re
 deleted.
 """
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -167,6 +168,59 @@ def restore_from(
     Raises:
       UserError: there is no such checkpoint, it is damaged, or has another structure.
     """
+    return _restored(_good_folder(directory, step), state)
+
+
+def stored_arrays(
+    directory: str | os.PathLike, *, step: int | None = None
+) -> tuple[int, dict[str, jax.ShapeDtypeStruct]]:
+    """Reads what a step of another run holds, but none of its numbers.
+
+    Args:
+      directory: the folder of its checkpoints.
+      step: which; None for the newest good one.
+
+    Returns:
+      (step, shape and dtype of each array by its dotted path in a `GANState`).
+
+    Raises:
+      UserError: there is no such checkpoint, or it is damaged.
+    """
+    folder = _good_folder(directory, step)
+    with _in_one_line(folder):
+        rest, gen_ema = (stored.read(folder / item) for item in ("state", "gen_ema"))
+    return int(folder.name), rest | {f"gen_ema.{name}": leaf for name, leaf in gen_ema.items()}
+
+
+def restore_parts(directory: str | os.PathLike, wanted: PyTree, *, step: int) -> PyTree:
+    """Restores parts of a state that another run saved.
+
+    Args:
+      directory: the folder of its checkpoints.
+      wanted: {"gen": {"params": ...}, "gen_ema": ..., ...}, a part of a `GANState` as dicts:
+        structure, shapes, dtypes and shardings.
+      step: from `stored_arrays`.
+
+    Returns:
+      The same, as it was saved.
+
+    Raises:
+      UserError: it holds no such arrays, or they cannot be read.
+    """
+    folder = pathlib.Path(directory).resolve() / str(step)
+    items = {"state": {name: part for name, part in wanted.items() if name != "gen_ema"}}
+    if "gen_ema" in wanted:
+        items["gen_ema"] = wanted["gen_ema"]
+    restored = {}
+    for name, part in items.items():
+        arguments = ocp.checkpoint_utils.construct_restore_args(part)
+        restored[name] = _read(folder / name, part, arguments, partial=True)
+    rest = restored.pop("state")
+    return {**rest, **restored}
+
+
+def _good_folder(directory: str | os.PathLike, step: int | None) -> pathlib.Path:
+    """Where a step of another run is that is undamaged; by default the newest."""
     directory = pathlib.Path(directory).resolve()
     if step is not None and step not in saver.numbered(directory):
         raise UserError(f"{directory} has no checkpoint {step}")
@@ -174,7 +228,7 @@ def restore_from(
     if good is None:
         told = "; ".join(f"{number}: {problem}" for number, problem in bad.items())
         raise UserError(f"no good checkpoint in {directory} ({told or 'it holds none'})")
-    return _restored(directory / str(good), state)
+    return directory / str(good)
 
 
 def _restored(folder: pathlib.Path, state: GANState) -> GANState:
@@ -316,8 +370,12 @@ def _check_nothing_is_lost(directory: pathlib.Path, bad: dict[int, str], every: 
         )
 
 
-def _read(folder: pathlib.Path, wanted: PyTree, arguments: PyTree) -> PyTree:
+def _read(
+    folder: pathlib.Path, wanted: PyTree, arguments: PyTree, *, partial: bool = False
+) -> PyTree:
     """Reads one item of the structure and shapes that are wanted; without them, as NumPy arrays.
+
+    With `partial`, the item may hold more.
 
     Reads the item alone: Orbax's reader of a whole step opens the arrays of all items, and imports
     the classes that the step's metadata name. It would also cast and pad, and fill up what is
@@ -325,21 +383,29 @@ def _read(folder: pathlib.Path, wanted: PyTree, arguments: PyTree) -> PyTree:
     """
     item: Any = folder  # annotated with a path class of Orbax; any path works
     complaints.quiet_orbax()  # what it abandons where one array cannot be read prints tracebacks
-    reader = ocp.PyTreeCheckpointHandler()
-    try:
-        if wanted is not None:
-            stored.check_size(folder, stored.leaves(wanted))
+    with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader, _in_one_line(folder):
+        leaves = None if wanted is None else stored.leaves(wanted)
+        if leaves is not None and not partial:
+            stored.check_size(folder, leaves)
         found = stored.read(folder)
-        if wanted is not None:
-            stored.check_same(found, stored.leaves(wanted), folder)
-            return reader.restore(
-                item, args=ocp.args.PyTreeRestore(item=wanted, restore_args=arguments)
-            )
-        stored.check_size(folder, found)
+        if leaves is None or partial:
+            stored.check_size(folder, found)
+        if leaves is not None:
+            same = {name: leaf for name, leaf in found.items() if name in leaves or not partial}
+            stored.check_same(same, leaves, folder)
+            how = {"restore_args": arguments, "partial_restore": partial}
+            return reader.restore(item, args=ocp.args.PyTreeRestore(item=wanted, **how))
         as_numpy = jax.tree.map(
             lambda _: ocp.RestoreArgs(restore_type=np.ndarray), reader.metadata(item).tree
         )
         return reader.restore(item, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+
+
+@contextlib.contextmanager
+def _in_one_line(folder: pathlib.Path) -> Iterator[None]:
+    """Reports in one line that what a stranger wrote there cannot be read."""
+    try:
+        yield
     except Exception as error:
         wrapped = type(error) is Exception  # by Orbax, where an array of devices cannot be read
         cause = (error.__cause__ or error) if wrapped else error
@@ -351,5 +417,3 @@ def _read(folder: pathlib.Path, wanted: PyTree, arguments: PyTree) -> PyTree:
             f"{folder} cannot be read: {reason}; move {folder.parent} away to use the step "
             "before it"
         ) from error
-    finally:
-        reader.close()

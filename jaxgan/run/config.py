@@ -45,6 +45,14 @@ class RunConfig:
     fork_checkpoint: str = cli.field(
         "newest", "Checkpoint to start from: newest, or a step.", changeable=True
     )
+    init_from: str = cli.field(
+        "",
+        "Run directory whose players a new run begins with, at step 0 and with fresh optimisers.",
+        changeable=True,
+    )
+    init_checkpoint: str = cli.field(
+        "newest", "Checkpoint of these players: newest, best by score, or a step.", changeable=True
+    )
     parallel: str = cli.field(
         "jit",
         "How the step spreads over devices.",
@@ -151,6 +159,11 @@ class RunConfig:
     def __post_init__(self):
         """Checks every field, and that launches end where something is due."""
         cli.check(self)
+        if self.init_from and self.fork_from:
+            raise UserError(
+                f"--init_from={self.init_from} and --fork_from={self.fork_from} both say where to "
+                "start; use --init_from for the players only, --fork_from for the whole state"
+            )
         meeting.check(self.coordinator_address, self.num_processes, self.process_id)
         if self.shard_params and self.parallel == "pmap":
             raise UserError("--shard_params needs --parallel=jit; pmap keeps all on each device")

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import pathlib
 import sys
@@ -29,6 +30,7 @@ from jaxgan.run import (
     shared,
     signals,
     tidy,
+    transfer,
 )
 from jaxgan.run.config import DataConfig, RunConfig
 from jaxgan.run.experiment import Build, Experiment
@@ -90,21 +92,35 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
     scorer = processes.call_on_all(lambda: _scorer(config, experiment, spec, examples))
     shapes = jax.eval_shape(init, keys.init)
     shardings = parallel.state_sharding(shapes, mesh, shard_params=config.shard_params)
+    place = pathlib.Path(config.workdir).expanduser()
+    new = not config.workdir or not (place / "config.json").exists()
+
+    @functools.cache
+    def origin() -> transfer.Origin:
+        metric = scoring.best_metric(config, experiment)
+        return transfer.find(config, shapes, module=_module_of(config), metric=metric)
+
+    if config.init_from and new:
+        origin()  # what does not fit leaves no directory behind, and compiles nothing
     if config.dry_run:
         one = jax.eval_shape(init_one, jax.eval_shape(lambda: jax.random.key(0)))
         launch.describe(config, examples, one, step, mesh.size)
+        _say_frozen(experiment)
         return None
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of the run")
-    tidy.check_path(pathlib.Path(config.workdir).expanduser().resolve())
+    tidy.check_path(place.resolve())
 
     def fresh() -> GANState:
         return jax.jit(init, out_shardings=shardings)(keys.init)
 
     def start_state() -> GANState:
+        if config.init_from:
+            say(f"players of {config.init_from}, step {origin().step}")
+            return transfer.start(origin(), fresh())
         return resume.forked(config, fresh()) if config.fork_from else fresh()
 
-    if config.fork_from and not (pathlib.Path(config.workdir) / "config.json").exists():
+    if config.fork_from and new:
         start_state()  # what cannot be forked leaves no directory behind
     with (
         signals.Interrupts(parallel.Vote(mesh)) as interrupts,
@@ -141,6 +157,7 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
         if start < config.num_steps:
             begun = "resuming after" if start else "starting at"
             say(f"{begun} step {start} in {folder.path}{_company()}")
+            _say_frozen(experiment)
             run.check_space(state)
             if scorer:
                 scorer.prepare()
@@ -162,6 +179,11 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
                 run, state, seconds=time.perf_counter() - begin, trained=start < config.num_steps
             )
         return state
+
+
+def _say_frozen(experiment: Experiment) -> None:
+    if experiment.frozen:
+        say(f"frozen in the discriminator: {', '.join(experiment.frozen)}")
 
 
 def _report(run: Session, state: GANState, *, seconds: float, trained: bool) -> None:

@@ -1,6 +1,6 @@
 """What a task is, as a value: how its GAN starts, trains, is sampled, shown and scored."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -57,6 +57,7 @@ class Experiment(NamedTuple):
         `sample.Sampler` also takes latents and labels one chooses.
       show: entries -> picture of them.
       score: the task's own measure, if it has one.
+      frozen: places of the discriminator's parameters that keep their values.
     """
 
     init: Callable[[Key], GANState]
@@ -64,6 +65,7 @@ class Experiment(NamedTuple):
     sample: Sample
     show: Show = grid
     score: Score | None = None
+    frozen: Sequence[str] = ()
 
 
 def members(variables: PyTree, config: RunConfig) -> list[PyTree]:

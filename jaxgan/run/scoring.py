@@ -192,7 +192,12 @@ def best_step(
 
 
 def choose_step(
-    text: str, *, lines: Sequence[Mapping[str, Any]], metric: str, steps: Sequence[int]
+    text: str,
+    *,
+    lines: Sequence[Mapping[str, Any]],
+    metric: str,
+    steps: Sequence[int],
+    flag: str = "--checkpoint",
 ) -> int:
     """Finds the checkpoint that a person asks for.
 
@@ -201,6 +206,7 @@ def choose_step(
       lines: of the log.
       metric: by which the best is chosen.
       steps: those that are saved, oldest first; at least one.
+      flag: by which the person asks, for the message.
 
     Returns:
       The step.
@@ -214,9 +220,9 @@ def choose_step(
         best = best_step(lines, metric, steps)
         if best is None:
             raise UserError(
-                f"--checkpoint=best: no saved step has a score of {metric}; train with --eval_every"
+                f"{flag}=best: no saved step has a score of {metric}; train with --eval_every"
             )
         return best
     if text.isdecimal() and int(text) in steps:
         return int(text)
-    raise UserError(f"--checkpoint={text} is not one of newest, best, {', '.join(map(str, steps))}")
+    raise UserError(f"{flag}={text} is not one of newest, best, {', '.join(map(str, steps))}")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from experiments import evaluate, sample
-from jaxgan.run import checkpoint, load, rundir
+from jaxgan.run import checkpoint, load, rundir, transfer
 from jaxgan.types import UserError
 from tests.faults import hostile, small
 from tests.helpers import command, runs, tiny
@@ -248,7 +248,7 @@ def test_what_is_trained_on_is_checked_like_what_is_sampled(tmp_path, kind):
     with checkpoint.manager(folder) as manager:
         checkpoint.save(manager, small.state(8, step=8))
     make(tmp_path, name="gen.params.dense.kernel", item="state")
-    for take in (checkpoint.restore_from, _resumed):
+    for take in (checkpoint.restore_from, _resumed, _begun):
         with pytest.raises(UserError, match=said) as caught:
             take(folder, small.state(0.0))
         assert "\n" not in str(caught.value)
@@ -257,6 +257,13 @@ def test_what_is_trained_on_is_checked_like_what_is_sampled(tmp_path, kind):
 def _resumed(folder, fresh):
     with checkpoint.manager(folder) as manager:
         return checkpoint.restore(manager, fresh)
+
+
+def _begun(folder, fresh):
+    record = {"experiment": "a\nb" * 99, "data": {"fingerprint": ""}, "config": {"image_size": []}}
+    (folder.parent / "config.json").write_text(json.dumps(record))
+    config = runs.config("", init_from=str(folder.parent))
+    return transfer.start(transfer.find(config, fresh, module="", metric=""), fresh)
 
 
 def test_a_good_run_is_read_from_any_path_and_left_as_it_was(tmp_path):
