@@ -161,6 +161,7 @@ def path_step(config: Config, gen: nn.Module) -> StepFn:
         steps.path_length_step(
             latent, synthesize, gen_tx, weight=weight, axis_name=config.axis_name
         ),
+        branch=False,
     )
 
 

@@ -21,6 +21,7 @@ from jaxgan.steps.combine import (
     repeat,
     scheduled,
     train_step,
+    when,
 )
 from jaxgan.steps.game import Game, Round
 from jaxgan.steps.guard import GUARD, after_rollback, init_guard, skip_nonfinite
@@ -72,6 +73,7 @@ __all__ = [
     "top_k",
     "train_step",
     "unrolled_gen_step",
+    "when",
     "with_ada",
     "with_lecam",
 ]

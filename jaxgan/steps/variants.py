@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxgan import penalties
 from jaxgan.losses import AdversarialLoss
+from jaxgan.steps import combine
 from jaxgan.types import Array, Augment, Critic, Key, Penalty
 
 
@@ -121,7 +122,7 @@ def lazy(penalty: Penalty, interval: int, step: Array) -> Penalty:
         that the work is saved there too.
 
     Returns:
-      The penalty, 0 in between.
+      The penalty, 0 in between. On CPU it saves no time, see `combine.when`.
     """
 
     def rarely(key: Key, critic: Critic, real: Array, fake: Array) -> Array:
@@ -129,7 +130,7 @@ def lazy(penalty: Penalty, interval: int, step: Array) -> Penalty:
             return interval * penalty(key, critic, real, fake)
 
         skipped = jax.eval_shape(due)
-        return jax.lax.cond(
+        return combine.when(
             step % interval == 0, due, lambda: jnp.zeros(skipped.shape, skipped.dtype)
         )
 

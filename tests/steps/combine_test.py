@@ -315,3 +315,23 @@ def test_only_the_example_named_is_mirrored():
     _, seen = run(step, _state(), {"image": x, "photo": x})
     np.testing.assert_array_equal(seen["image"], x)
     assert _flips(np.asarray(seen["photo"]), x).any()
+
+
+def test_what_is_due_at_times_is_no_branch_on_cpu_and_has_its_gradient_when_due():
+    """XLA's CPU programs are slow at convolutions in branches; elsewhere a branch saves work."""
+
+    def value(x, step):
+        return steps.when(step % 3 == 0, lambda: (x**3).sum(), lambda: jnp.zeros(()))
+
+    both = jax.jit(jax.value_and_grad(value))
+    x = jnp.array([1.0, 2.0])
+    for number, expected in ((0, (9.0, [3.0, 12.0])), (1, (0.0, [0.0, 0.0])), (3, (9.0, [3, 12]))):
+        found, grad = both(x, number)
+        assert float(found) == expected[0]
+        np.testing.assert_allclose(grad, expected[1])
+    traced = both.trace(x, 0)
+    branches = {
+        platform: traced.lower(lowering_platforms=(platform,)).as_text().count("stablehlo.case")
+        for platform in ("cpu", "cuda")
+    }
+    assert branches["cpu"] < branches["cuda"]  # the choice of the platform, a constant, stays
