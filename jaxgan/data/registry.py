@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jaxgan.data import arrays, digits, idx, pixels, stacked, subsets
+from jaxgan.data import arrays, cifar, digits, idx, pixels, stacked, subsets
 from jaxgan.types import UserError
 
 SPLITS = ("train", "test")
@@ -48,10 +48,11 @@ def load(
 
     Args:
       name: `digits` (bundled, no download), `mnist`, `fashion_mnist`, `kmnist`, `stacked_mnist`
-        (made of MNIST), `arrays` (data_dir is an .npz file), `folder` (data_dir is a folder of
-        images), or any name that TensorFlow Datasets knows.
+        (made of MNIST), `cifar10`, `arrays` (data_dir is an .npz file), `folder` (data_dir is a
+        folder of images), or any name that TensorFlow Datasets knows.
       data_dir: where the data are. For the MNIST family a folder with the idx files, or one with a
-        folder of the dataset's name with them; otherwise TensorFlow Datasets' own folder.
+        folder of the dataset's name with them; for CIFAR-10 see `cifar.find`; otherwise TensorFlow
+        Datasets' own folder.
       split: "train" or "test".
       image_size: side in pixels that every image is cropped and resized to; 0 for as it is.
       channels: 1 (grey) or 3 (RGB); 0 for as they are, of a folder 3 if any image is in colour.
@@ -95,6 +96,8 @@ def needs_tfds(name: str, data_dir: str) -> bool:
     Returns:
       False for those that are read from files as they are.
     """
+    if name == cifar.NAME:
+        return not data_dir or cifar.find(os.path.expanduser(data_dir)) is None
     family = "mnist" if name == "stacked_mnist" else name
     if family in IDX_FAMILY:
         return not data_dir or idx.find(os.path.expanduser(data_dir), family) is None
@@ -148,6 +151,14 @@ def _idx(name: str, *, data_dir: str, split: str, image_size: int, channels: int
     return idx.load(folder, name=name, split=split)
 
 
+def _cifar(*, data_dir: str, split: str, image_size: int, channels: int) -> Source:
+    place = cifar.find(data_dir) if data_dir else None
+    if place is None:
+        options = {"image_size": image_size, "channels": channels}
+        return _tfds(cifar.NAME, data_dir=data_dir, split=split, **options)
+    return cifar.load(place, split=split)
+
+
 def _stacked(*, data_dir: str, split: str, image_size: int, channels: int) -> Source:
     del image_size, channels
     if split != "train":
@@ -193,6 +204,7 @@ LOADERS: Mapping[str, Callable[..., Source]] = {
     "digits": _digits,
     **{name: functools.partial(_idx, name) for name in IDX_FAMILY},
     "stacked_mnist": _stacked,
+    cifar.NAME: _cifar,
     "arrays": _arrays,
     "folder": _folder,
 }

@@ -1,0 +1,187 @@
+"""CIFAR-10 from its own files: the binary or the Python version, packed or unpacked.
+
+See "Learning Multiple Layers of Features from Tiny Images" by Krizhevsky (2009). Both versions hold
+a label and 3,072 bytes an image, red, green and blue one after the other. The Python version is
+pickled; it is read by an unpickler that makes NumPy arrays of bytes and nothing else.
+"""
+
+import io
+import pathlib
+import pickle
+import tarfile
+import zlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxgan.data import arrays
+from jaxgan.types import UserError
+
+NAME = "cifar10"
+CLASS_NAMES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+PIXELS = 3 * 32 * 32  # bytes an image
+MAX_BYTES = 2**28  # of a file; the official ones have 31 MB
+
+
+class Version(NamedTuple):
+    """One of the two forms that the data are given away in."""
+
+    folder: str
+    archive: str
+    files: dict[str, tuple[str, ...]]
+
+
+BINARY = Version(
+    "cifar-10-batches-bin",
+    "cifar-10-binary.tar.gz",
+    {
+        "train": tuple(f"data_batch_{n}.bin" for n in range(1, 6)),
+        "test": ("test_batch.bin",),
+    },
+)
+PYTHON = Version(
+    "cifar-10-batches-py",
+    "cifar-10-python.tar.gz",
+    {"train": tuple(f"data_batch_{n}" for n in range(1, 6)), "test": ("test_batch",)},
+)
+
+
+class Place(NamedTuple):
+    """Where the files are: a folder, or an archive with one in it."""
+
+    path: pathlib.Path
+    version: Version
+
+
+def find(data_dir: str | pathlib.Path) -> Place | None:
+    """Looks for the files in a folder, and in those that they are usually in.
+
+    Args:
+      data_dir: where to look: at the files themselves, at the folders they are packed with, at the
+        archives, and in a folder called cifar10.
+
+    Returns:
+      Where they are, or None.
+    """
+    for above in (pathlib.Path(data_dir), pathlib.Path(data_dir) / NAME):
+        for version in (BINARY, PYTHON):
+            for folder in (above, above / version.folder):
+                if any(
+                    (folder / name).is_file() for part in version.files.values() for name in part
+                ):
+                    return Place(folder, version)
+            if (above / version.archive).is_file():
+                return Place(above / version.archive, version)
+    return None
+
+
+def load(place: Place, *, split: str = "train") -> arrays.ArraySource:
+    """Reads one split.
+
+    Args:
+      place: from `find`.
+      split: "train" or "test".
+
+    Returns:
+      The source, of images [N, 32, 32, 3].
+
+    Raises:
+      UserError: a file is missing or damaged.
+    """
+    read = _read_binary if place.version is BINARY else _read_python
+    parts = [read(content, name) for name, content in _contents(place, place.version.files[split])]
+    pixels, label = (np.concatenate(part) for part in zip(*parts, strict=True))
+    image = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    label = arrays.checked_labels(label.astype(np.int32), len(CLASS_NAMES), str(place.path))
+    return arrays.ArraySource(
+        {"image": np.ascontiguousarray(image), "label": label},
+        name=NAME,
+        num_classes=len(CLASS_NAMES),
+        class_names=CLASS_NAMES,
+    )
+
+
+def _contents(place: Place, names: Sequence[str]) -> list[tuple[str, bytes]]:
+    """The bytes of files, by their full names."""
+    if place.path.is_dir():
+        return [_file(place.path / name) for name in names]
+    try:
+        with tarfile.open(place.path) as archive:
+            found = [_member(archive, place, name) for name in names]
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise UserError(f"{place.path}: cannot be unpacked ({error}); fetch it again") from None
+    return found
+
+
+def _file(path: pathlib.Path) -> tuple[str, bytes]:
+    if not path.is_file():
+        raise UserError(f"{path} is missing; put it there, or the whole archive")
+    _check_size(str(path), path.stat().st_size)
+    return str(path), path.read_bytes()
+
+
+def _member(archive: tarfile.TarFile, place: Place, name: str) -> tuple[str, bytes]:
+    full = f"{place.version.folder}/{name}"
+    try:
+        member = archive.getmember(full)
+    except KeyError:
+        raise UserError(f"{place.path}: holds no {full}; fetch it again") from None
+    file = archive.extractfile(member) if member.isfile() else None
+    if file is None:
+        raise UserError(f"{place.path}: {full} is not a file; fetch it again")
+    _check_size(f"{place.path}: {full}", member.size)
+    return f"{place.path}: {full}", file.read()
+
+
+def _check_size(name: str, size: int) -> None:
+    if size > MAX_BYTES:
+        raise UserError(f"{name} has {size:,} bytes, too many for a file of CIFAR-10")
+
+
+def _read_binary(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [N, 3072] and labels [N] of records of a label and an image."""
+    if not content or len(content) % (1 + PIXELS):
+        raise UserError(
+            f"{name}: {len(content):,} bytes are not whole records of {1 + PIXELS:,}: truncated, "
+            "or not of CIFAR-10's binary version"
+        )
+    records = np.frombuffer(content, np.uint8).reshape(-1, 1 + PIXELS)
+    return records[:, 1:], records[:, 0]
+
+
+class _Arrays(pickle.Unpickler):
+    """Unpickles what NumPy's arrays are made of; names no other class or function."""
+
+    ALLOWED = {
+        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+    }
+
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        """Finds what an array needs, and refuses all else."""
+        try:
+            return self.ALLOWED[module_name, global_name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"names {module_name}.{global_name}") from None
+
+
+def _read_python(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels [N, 3072] and labels [N] of a pickled dict."""
+    try:
+        found = _Arrays(io.BytesIO(content), encoding="bytes").load()
+        pixels, label = found[b"data"], np.asarray(found[b"labels"])
+    except Exception as error:  # a damaged pickle raises what its bytes happen to ask for
+        raise UserError(
+            f"{name}: not a file of CIFAR-10's Python version ({type(error).__name__}: {error}); "
+            "fetch it again"
+        ) from None
+    whole = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
+    if not whole or pixels.shape != (len(label), PIXELS) or label.dtype.kind not in "iu":
+        raise UserError(f"{name}: holds no images of 32 x 32 with a label each; fetch it again")
+    return pixels, label
