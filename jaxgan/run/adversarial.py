@@ -272,6 +272,7 @@ def latent_experiment(
         loss=ADVERSARIAL[config.loss],
         gen_terms=gen_terms or {},
         disc_terms=disc_terms or {},
+        classes="label" if conditional else "",
         axis_name=axis,
     )
 

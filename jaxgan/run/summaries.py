@@ -65,12 +65,18 @@ def alarms(values: Mapping[str, float]) -> list[str]:
       values: numbers by name; those that are missing or NaN raise no alarm.
 
     Returns:
-      A phrase for each: all samples alike, D right about every image, G without gradient.
+      A phrase for each: all samples alike, or all of a class, D right about every image, G without
+      gradient.
     """
     nan = float("nan")
     diversity, gradient = values.get("gen/diversity", nan), values.get("gen/gradient", nan)
+    within = values.get("gen/class_diversity", nan)
+    alike = diversity < 0.02
     signs = {
-        f"G's samples are all alike (diversity {diversity:.2g} of the data's)": diversity < 0.02,
+        f"G's samples are all alike (diversity {diversity:.2g} of the data's)": alike,
+        f"G's samples of a class are alike (diversity {within:.2g} of the data's)": (
+            within < 0.05 and not alike
+        ),
         "D is right about every image": values.get("disc/accuracy", nan) >= 1.0,
         f"G's gradient has vanished (norm {gradient:.2g})": gradient < 1e-7,
     }

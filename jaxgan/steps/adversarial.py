@@ -54,8 +54,8 @@ def gen_step(game: Game, tx: optax.GradientTransformation) -> StepFn:
     Returns:
       A step with the metrics "gen/loss" (the adversarial part), "gen/NAME" of each term,
       "gen/gradient" (norm over all parameters) and, where G makes the game's example,
-      "gen/diversity" (see `game.diversity`). The discriminator is left as it is, its statistics
-      too.
+      "gen/diversity" (see `game.diversity`), with the game's `classes` "gen/class_diversity" as
+      well. The discriminator is left as it is, its statistics too.
     """
 
     def step(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:

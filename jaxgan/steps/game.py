@@ -35,7 +35,7 @@ DiscFn = Callable[[Key, PyTree, Batch], tuple[Outputs, PyTree]]
 
 # Metrics of the steps' own, which a term cannot be named after.
 RESERVED = {
-    "gen": ("loss", "gradient", "diversity", "finite"),
+    "gen": ("loss", "gradient", "diversity", "class_diversity", "finite"),
     "disc": ("loss", "real", "fake", "accuracy", "sign", "penalty", "augment", "finite"),
 }
 _CRITIC = 0x63726974  # parts the critic's key from the penalty's; larger than any device's number
@@ -75,6 +75,8 @@ class Game:
         taken with respect to the entry `example` before augmentation.
       augment: `(key, x) -> x`, applied to the entry `example`, real and fake alike, before D.
       example: the entry that penalty, augmentation and diversity are about.
+      classes: the entry of the labels that G makes its examples for, where the diversity within
+        each is to be measured; empty where not.
       axis_name: the mapped axis, if any.
     """
 
@@ -86,6 +88,7 @@ class Game:
     penalty: Penalty | None = None
     augment: Augment | None = None
     example: str = "image"
+    classes: str = ""
     axis_name: str | None = None
 
     def __post_init__(self):
@@ -156,6 +159,13 @@ class Game:
             metrics["gen/diversity"] = diversity(
                 made[self.example], batch[self.example], axis_name=self.axis_name
             )
+            if self.classes:
+                metrics["gen/class_diversity"] = class_diversity(
+                    made[self.example],
+                    batch[self.example],
+                    batch[self.classes],
+                    axis_name=self.axis_name,
+                )
         return sum(terms.values(), start=loss), metrics
 
     def _round(
@@ -234,6 +244,39 @@ def diversity(fake: Array, real: Array, *, axis_name: str | None = None) -> Arra
         return jnp.sqrt(collectives.mean(jnp.square(x - mean).mean(0), axis_name)).mean()
 
     return spread(fake) / jnp.maximum(spread(real), 1e-12)
+
+
+def class_diversity(
+    fake: Array, real: Array, label: Array, *, axis_name: str | None = None
+) -> Array:
+    """How much fakes of one class differ from each other, in terms of how much real examples do.
+
+    A generator that makes one image a class has a `diversity` as high as classes differ, but none
+    of this. Of one that sees no labels it says nothing.
+
+    Args:
+      fake: [B, ...], made for the labels.
+      real: [B, ...], of the labels.
+      label: [B] integers.
+      axis_name: the mapped axis, if any; fakes of all devices count as one batch.
+
+    Returns:
+      [] mean over pixels of the standard deviation within classes, pooled over them, as a share of
+      that of the real examples; 1 where no two of the batch have one label.
+    """
+    label = collectives.gather(label, axis_name)
+    same = (label[:, None] == label[None, :]).astype(jnp.float32)
+    share = same / same.sum(1, keepdims=True)  # [B, B], the mean of each one's class
+    freedom = label.shape[0] - jnp.trace(share)  # examples less classes
+
+    def spread(x: Array) -> Array:
+        x = collectives.gather(x, axis_name).astype(jnp.float32)
+        x = x.reshape(x.shape[0], -1)
+        squares = jnp.square(x - share @ x).sum(0)
+        return jnp.sqrt(squares / jnp.maximum(freedom, 1.0)).mean()
+
+    ratio = spread(fake) / jnp.maximum(spread(real), 1e-12)
+    return jnp.where(freedom > 0.5, ratio, 1.0)
 
 
 def _mean(function: Callable[..., Array], *trees: PyTree) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import mnist
-from jaxgan.run import load
+from jaxgan.run import load, rundir
 from jaxgan.types import UserError
 from tests.helpers import command, flagfile, runs
 
@@ -22,9 +22,10 @@ def _config(workdir, **settings):
 
 def test_a_conditional_dcgan_trains_and_is_sampled_from_its_directory(tmp_path):
     settings = {"disc_norm": "batch", "penalty": "none", "loss": "hinge", "conditional": True}
-    state = mnist.run(_config(tmp_path / "run", mirror=True, **settings))
+    state = mnist.run(_config(tmp_path / "run", mirror=True, log_every=1, **settings))
     assert int(state.step) == 2
     assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(state))
+    assert 0 < rundir.read_metrics(tmp_path / "run")[-1]["gen/class_diversity"] < 2
     trained = load.load(tmp_path / "run")
     entries = trained.sample(jax.random.key(0), 6)
     assert entries["image"].shape == (6, 8, 8, 1) and trained.config.channels == 1

@@ -201,6 +201,10 @@ def test_each_sign_of_collapse_is_seen_alone_and_none_in_a_sound_step():
     sound = {name: float(value) for name, value in SOUND.items()}
     assert summaries.alarms(sound) == [] and summaries.alarms({}) == []
     assert summaries.alarms({name: np.nan for name in sound}) == []
+    assert summaries.alarms({**sound, "gen/class_diversity": 0.06}) == []
+    assert len(summaries.alarms({"gen/diversity": 0.01, "gen/class_diversity": 0.01})) == 1
+    (text,) = summaries.alarms({**sound, "gen/class_diversity": 0.04})
+    assert "of a class are alike (diversity 0.04" in text
     words = {"gen/diversity": "alike", "gen/gradient": "vanished", "disc/accuracy": "every image"}
     for name, word in words.items():
         (text,) = summaries.alarms({**sound, name: float(COLLAPSED[name])})

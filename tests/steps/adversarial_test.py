@@ -368,3 +368,19 @@ def test_diversity_is_that_of_fakes_in_terms_of_the_data():
     real = jax.random.normal(jax.random.key(0), (64, 4, 4, 1))
     assert float(game.diversity(jnp.ones_like(real), real)) == 0.0
     np.testing.assert_allclose(game.diversity(3.0 + 0.5 * real, real), 0.5, rtol=1e-5)
+
+
+def test_class_diversity_is_nothing_for_one_image_a_class_whatever_classes_differ_by():
+    keys = jax.random.split(jax.random.key(0), 2)
+    label = jax.random.randint(keys[0], (64,), 0, 5)
+    real = jax.random.normal(keys[1], (64, 4, 4, 1)) + 3.0 * label[:, None, None, None]
+    one_each = jnp.broadcast_to(10.0 * label[:, None, None, None], real.shape)
+    found = jax.jit(game.class_diversity)
+    assert float(game.diversity(one_each, real)) > 1
+    assert float(found(one_each, real, label)) < 1e-4
+    np.testing.assert_allclose(found(one_each + 0.5 * real, real, label), 0.5, rtol=1e-4)
+    # By hand: within classes 0, 0 and 1 the deviations are +-1 of fakes and +-2 of real ones.
+    hand = jnp.array([0, 1, 0]), jnp.array([1.0, 9.0, 3.0]), jnp.array([1.0, 7.0, 5.0])
+    np.testing.assert_allclose(found(hand[1][:, None], hand[2][:, None], hand[0]), 0.5, rtol=1e-6)
+    alone = jnp.arange(64)
+    assert float(found(one_each, real, alone)) == 1.0
