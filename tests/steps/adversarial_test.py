@@ -384,3 +384,12 @@ def test_class_diversity_is_nothing_for_one_image_a_class_whatever_classes_diffe
     np.testing.assert_allclose(found(hand[1][:, None], hand[2][:, None], hand[0]), 0.5, rtol=1e-6)
     alone = jnp.arange(64)
     assert float(found(one_each, real, alone)) == 1.0
+
+
+def test_class_diversity_of_eight_devices_is_that_of_their_batches_together():
+    keys = jax.random.split(jax.random.key(0), 3)
+    label = jax.random.randint(keys[0], (32,), 0, 5)
+    real, fake = (jax.random.normal(key, (32, 2, 2, 1)) for key in keys[1:])
+    parts = [x.reshape(8, 4, *x.shape[1:]) for x in (fake, real, label)]
+    found = jax.pmap(lambda *x: game.class_diversity(*x, axis_name="d"), axis_name="d")(*parts)
+    np.testing.assert_allclose(found, game.class_diversity(fake, real, label), rtol=1e-5)
