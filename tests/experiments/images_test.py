@@ -30,7 +30,7 @@ def _config(workdir, net, **settings):
         ("dcgan", {"condition": "concat"}),
         ("r3gan", {"condition": "projection", "beta2_final": 0.95, "ema_ramp": True}),
         ("dcgan", {"condition": "ac", "class_loss": "hinge"}),
-        ("stylegan2", {"condition": "projection", "path_weight": 2.0, "path_every": 2}),
+        ("stylegan2", {"condition": "projection"}),
     ],
     ids=lambda value: value if isinstance(value, str) else value["condition"],
 )
