@@ -33,10 +33,13 @@ from jaxgan.steps.game import Term
 from jaxgan.types import Array, Batch, Key, PyTree, UserError
 
 
-@cli.config(image_size=0, beta1=0.0, unroll_seeds=True)
+@cli.config(beta1=0.0, unroll_seeds=True)
 class Config(ImageConfig):
     """The flags of this experiment; the flagfiles in experiments/flags set those of a recipe."""
 
+    image_size: int = cli.field(
+        0, "Side of the images in pixels; 0 for the size that all of them have.", minimum=0
+    )
     net: str = cli.field(
         "r3gan", "Networks of both players.", choices=("dcgan", "r3gan", "stylegan2")
     )
@@ -93,7 +96,7 @@ def build(config: Config, spec: Spec) -> Experiment:
     shape, labels = spec.shapes["image"], spec.num_classes if config.label_flag else 0
     gen, disc = NETS[config.net](config, shape, labels)
     if config.condition == "concat":
-        disc = conditions.LabelPlanes(disc.clone(num_classes=0), labels)
+        disc = conditions.LabelPlanes(disc, labels)
     gen_terms, disc_terms = class_terms(config)
     with_path = path_step(config, gen) if config.path_weight else None
     experiment = adversarial.latent_experiment(
@@ -172,46 +175,54 @@ def _dcgan(config: Config, shape: Sequence[int], labels: int) -> tuple[nn.Module
             f"--net=dcgan makes square images, not {height} x {width}; use another net, or "
             f"--image_size={min(height, width)}"
         )
-    widths = _numbers(config, "widths", dcgan.default_features(height))
+    widths = _widths(config) or dcgan.default_features(height)
     dcgan.check_features(widths, height)
-    shared = _shared(config, labels)
-    gen = dcgan.Generator(height, channels, features=widths, axis_name=config.axis_name, **shared)
+    shared = _shared(config)
+    gen = dcgan.Generator(
+        height,
+        channels,
+        features=widths,
+        num_classes=labels,
+        axis_name=config.axis_name,
+        **shared,
+    )
     return gen, dcgan.Discriminator(
-        features=widths[::-1], norm="none", head=_head(config), **shared
+        features=widths[::-1], norm="none", **_judged(config, labels), **shared
     )
 
 
 def _r3gan(config: Config, shape: Sequence[int], labels: int) -> tuple[nn.Module, nn.Module]:
     size = (shape[0], shape[1])
-    widths = _numbers(config, "widths", r3gan.default_widths(size))
-    groups = _numbers(config, "groups", ())
+    widths = _widths(config) or r3gan.default_widths(size)
+    groups = cli.integers(config, "groups") if config.groups else ()
     r3gan.check(size, widths, groups=groups)
     shared = {
         "widths": widths,
         "groups": groups,
         "blocks": config.blocks,
-        **_shared(config, labels),
+        **_shared(config),
     }
-    gen = r3gan.Generator(size, shape[2], **shared)
-    return gen, r3gan.Discriminator(head=_head(config), **shared)
+    gen = r3gan.Generator(size, shape[2], num_classes=labels, **shared)
+    return gen, r3gan.Discriminator(**_judged(config, labels), **shared)
 
 
 def _stylegan2(config: Config, shape: Sequence[int], labels: int) -> tuple[nn.Module, nn.Module]:
     size = (shape[0], shape[1])
-    widths = _numbers(config, "widths", stylegan2.default_widths(size))
+    widths = _widths(config) or stylegan2.default_widths(size)
     resample.first_size(size, len(widths))
-    shared = {"widths": widths, **_shared(config, labels)}
+    shared = {"widths": widths, **_shared(config)}
     gen = stylegan2.Generator(
         size,
         shape[2],
         features=min(512, max(widths)),
         mapping_layers=config.mapping_layers,
         mixing=config.mixing,
+        num_classes=labels,
         axis_name=config.axis_name,
         **shared,
     )
     return gen, stylegan2.Discriminator(
-        mapping_layers=config.mapping_layers, head=_head(config), **shared
+        mapping_layers=config.mapping_layers, **_judged(config, labels), **shared
     )
 
 
@@ -219,17 +230,22 @@ def _stylegan2(config: Config, shape: Sequence[int], labels: int) -> tuple[nn.Mo
 NETS = {"dcgan": _dcgan, "r3gan": _r3gan, "stylegan2": _stylegan2}
 
 
-def _shared(config: Config, labels: int) -> dict[str, Any]:
-    dtype = jnp.dtype(config.compute_dtype)
-    return {"num_classes": labels, "dtype": dtype, "remat": config.remat}
+def _shared(config: Config) -> dict[str, Any]:
+    """What all networks of both players are made with."""
+    return {"dtype": jnp.dtype(config.compute_dtype), "remat": config.remat}
 
 
-def _head(config: Config) -> str:
-    return "class" if config.condition == "ac" else "projection"
+def _judged(config: Config, labels: int) -> dict[str, Any]:
+    """How D takes part in the condition; of planes beside the image it knows nothing."""
+    return {
+        "num_classes": 0 if config.condition == "concat" else labels,
+        "head": "class" if config.condition == "ac" else "projection",
+    }
 
 
-def _numbers(config: Config, name: str, default: Sequence[int]) -> tuple[int, ...]:
-    return cli.integers(config, name) if getattr(config, name) else tuple(default)
+def _widths(config: Config) -> tuple[int, ...]:
+    """The widths that were asked for; none for the published ones."""
+    return cli.integers(config, "widths") if config.widths else ()
 
 
 def run(config: Config) -> GANState | None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxgan import types
 from jaxgan.data import arrays
 from jaxgan.types import UserError
 
@@ -23,6 +24,7 @@ CLASS_NAMES = (
     *("dog", "frog", "horse", "ship", "truck"),
 )
 PIXELS = 3 * 32 * 32  # bytes an image
+RECORDS = 10_000  # images a file
 MAX_BYTES = 2**28  # of a file; the official ones have 31 MB
 
 
@@ -89,10 +91,18 @@ def load(place: Place, *, split: str = "train") -> arrays.ArraySource:
       The source, of images [N, 32, 32, 3].
 
     Raises:
-      UserError: a file is missing or damaged.
+      UserError: a file is missing, damaged, or has other images than the official one.
     """
     read = _read_binary if place.version is BINARY else _read_python
-    parts = [read(content, name) for name, content in _contents(place, place.version.files[split])]
+    parts = []
+    for name, content in _contents(place, place.version.files[split]):
+        pixels, label = read(content, name)
+        if len(label) != RECORDS:
+            raise UserError(
+                f"{name}: {len(label):,} images, not {RECORDS:,}: truncated, or not the official "
+                "file; images of your own go into a folder (--dataset=folder)"
+            )
+        parts.append((pixels, label))
     pixels, label = (np.concatenate(part) for part in zip(*parts, strict=True))
     image = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     label = arrays.checked_labels(label.astype(np.int32), len(CLASS_NAMES), str(place.path))
@@ -112,7 +122,8 @@ def _contents(place: Place, names: Sequence[str]) -> list[tuple[str, bytes]]:
         with tarfile.open(place.path) as archive:
             found = [_member(archive, place, name) for name in names]
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{place.path}: cannot be unpacked ({error}); fetch it again") from None
+        told = types.one_line(error, limit=200)
+        raise UserError(f"{place.path}: cannot be unpacked ({told}); fetch it again") from None
     return found
 
 
@@ -161,16 +172,20 @@ def _read_python(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray]:
             if code.name != "MEMOIZE" and not code.name.endswith("PUT")
         ]
     except Exception as error:  # a damaged pickle raises what its bytes happen to ask for
+        told = types.one_line(error, limit=200)
         raise UserError(
-            f"{name}: not a file of CIFAR-10's Python version ({error}); fetch it again"
+            f"{name}: not a file of CIFAR-10's Python version ({told}); use the official one"
         ) from None
     label = _labels(opcodes)
     sizes = [len(a) if isinstance(a, str | bytes) else 0 for _, a in opcodes]
     at = int(np.argmax(sizes))
-    if not label or sizes[at] != len(label) * PIXELS:
-        raise UserError(f"{name}: holds no images of 32 x 32 with a label each; fetch it again")
-    data: Any = opcodes[at][1]
-    data = data if isinstance(data, bytes) else data.encode("latin-1")
+    data: Any = opcodes[at][1] if sizes[at] else b""
+    if isinstance(data, str):  # bytes of Python 2; a text with other characters becomes too short
+        data = data.encode("latin-1", "ignore")
+    if not label or len(data) != len(label) * PIXELS:
+        raise UserError(
+            f"{name}: holds no images of 32 x 32 with a label each; use the official file, as it is"
+        )
     order = "F" if opcodes[at - 1][0] == "NEWTRUE" else "C"  # what an array says before its bytes
     pixels = np.frombuffer(data, np.uint8).reshape(len(label), PIXELS, order=order)
     return pixels, np.array(label)

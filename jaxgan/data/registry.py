@@ -153,10 +153,17 @@ def _idx(name: str, *, data_dir: str, split: str, image_size: int, channels: int
 
 def _cifar(*, data_dir: str, split: str, image_size: int, channels: int) -> Source:
     place = cifar.find(data_dir) if data_dir else None
-    if place is None:
-        options = {"image_size": image_size, "channels": channels}
+    if place is not None:
+        return cifar.load(place, split=split)
+    options = {"image_size": image_size, "channels": channels}
+    try:
         return _tfds(cifar.NAME, data_dir=data_dir, split=split, **options)
-    return cifar.load(place, split=split)
+    except arrays.MissingSplit:
+        raise
+    except UserError as error:
+        raise UserError(
+            f"{error}; or put {cifar.BINARY.archive} into the folder given as --data_dir"
+        ) from None
 
 
 def _stacked(*, data_dir: str, split: str, image_size: int, channels: int) -> Source:

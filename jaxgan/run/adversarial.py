@@ -24,7 +24,8 @@ from jaxgan.steps.adaptors import from_latents, judged
 from jaxgan.steps.game import Game, Term
 from jaxgan.types import Array, Augment, Key, Penalty, Prior, UserError
 
-DIFFAUGMENT, ADA_STAGES = "color,translation,cutout", "blit,geometry,color"
+DIFFAUGMENT = "color,translation,cutout"
+RAMP = "blit,geometry,color,cutout"  # of ADA's transforms, those that R3GAN uses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,9 +130,7 @@ class AdversarialConfig(RunConfig):
 class ImageConfig(AdversarialConfig, DataConfig):
     """The flags of adversarial training on a dataset of images."""
 
-    image_size: int = cli.field(
-        28, "Side of the images in pixels; 0 for that of the data.", minimum=0
-    )
+    image_size: int = cli.field(28, "Side of the images in pixels.", minimum=1)
     channels: int = cli.field(
         0, "Channels of the images: 1 grey, 3 RGB, 0 for those of the data.", choices=(0, 1, 3)
     )
@@ -354,7 +353,7 @@ def train_step(
         )
     elif isinstance(config, ImageConfig) and kind == "ramp":
         chance = schedules.cosine(0.0, config.augment_p, config.burn_in)
-        step = steps.scheduled(lambda step: update(ada.pipeline(ADA_STAGES, p=chance(step))))
+        step = steps.scheduled(lambda step: update(ada.pipeline(RAMP, p=chance(step))))
     else:
         step = update(diffaug.policy(DIFFAUGMENT) if kind == "diffaug" else None)
     if isinstance(config, ImageConfig) and config.mirror:

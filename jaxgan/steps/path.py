@@ -72,9 +72,6 @@ def path_length_step(
 def init_path() -> Array:
     """The running mean before the first step, to put into `state.extra["path"]`.
 
-    Args:
-      None.
-
     Returns:
       [] float32.
     """

@@ -93,5 +93,7 @@ def adam(
     """
     if not callable(b2):
         return optax.adam(learning_rate, b1=b1, b2=b2)
+    # A number would be kept in the state, and a run that resumes with another rate not follow it.
+    rate = learning_rate if callable(learning_rate) else optax.constant_schedule(learning_rate)
     inject = optax.inject_hyperparams(optax.adam, static_args=("b1",))
-    return inject(learning_rate=learning_rate, b1=b1, b2=b2)
+    return inject(learning_rate=rate, b1=b1, b2=b2)

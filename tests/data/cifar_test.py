@@ -17,6 +17,11 @@ IMAGES = RANDOM.integers(0, 256, (12, 32, 32, 3), np.uint8)
 LABELS = np.arange(12) % 10
 
 
+@pytest.fixture(autouse=True)
+def _small_files(monkeypatch):
+    monkeypatch.setattr(cifar, "RECORDS", 2)
+
+
 def _write(folder, version):
     """Two images in each of the six files."""
     folder.mkdir(parents=True)
@@ -73,6 +78,11 @@ def _cut(folder):
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def _short(folder):
+    path = folder / "data_batch_3.bin"
+    path.write_bytes(path.read_bytes()[:3073])
+
+
 def _missing(folder):
     (folder / "data_batch_2.bin").unlink()
 
@@ -86,10 +96,11 @@ def _label(folder):
     ("damage", "words"),
     [
         (_cut, r"data_batch_4.bin: 6,145 bytes are not whole records"),
+        (_short, r"data_batch_3.bin: 1 images, not 2: truncated"),
         (_missing, r"data_batch_2.bin is missing"),
         (_label, r"label 12 .*0\.\.9"),
     ],
-    ids=["cut", "missing", "label"],
+    ids=["cut", "short", "missing", "label"],
 )
 def test_damaged_binary_files_are_one_line(tmp_path, damage, words):
     damage(_write(tmp_path / "data", cifar.BINARY))
@@ -116,18 +127,31 @@ def test_a_pickle_runs_nothing_whatever_it_names(tmp_path):
     with pytest.raises(UserError, match=r"data_batch_1: holds no images"):
         data.load("cifar10", data_dir=str(folder))
     assert kept.exists()
-    for content in (b"", b"\x80\x02}", pickle.dumps([1]), pickle.dumps({b"data": 1, b"labels": 2})):
+    text = pickle.dumps({"data": "\u0416" * (2 * 3072), "labels": [1, 2]}, 2)
+    wrong = (b"", b"\x80\x02}", pickle.dumps([1]), pickle.dumps({b"data": 1, b"labels": 2}), text)
+    for content in wrong:
         path.write_bytes(content)
-        with pytest.raises(UserError, match="data_batch_1: "):
+        with pytest.raises(UserError, match="data_batch_1: .* use the official") as caught:
             data.load("cifar10", data_dir=str(folder))
+        assert "\n" not in str(caught.value)
 
 
 def test_a_damaged_archive_is_one_line(tmp_path):
     path = tmp_path / cifar.BINARY.archive
     path.write_bytes(b"\x1f\x8bnot an archive")
-    with pytest.raises(UserError, match=r"cifar-10-binary.tar.gz: cannot be unpacked"):
+    with pytest.raises(UserError, match=r"cifar-10-binary.tar.gz: cannot be unpacked") as caught:
         data.load("cifar10", data_dir=str(tmp_path))
+    assert "\n" not in str(caught.value)
     with tarfile.open(path, "w:gz") as archive:
         archive.add(__file__, arcname="other")
     with pytest.raises(UserError, match=r"holds no cifar-10-batches-bin/data_batch_1.bin"):
+        data.load("cifar10", data_dir=str(tmp_path))
+
+
+def test_where_nothing_is_found_the_archive_is_asked_for(tmp_path, monkeypatch):
+    def refused(*args, **options):
+        raise UserError("cifar10: not found")
+
+    monkeypatch.setattr(registry, "_tfds", refused)
+    with pytest.raises(UserError, match="not found; or put cifar-10-binary.tar.gz into"):
         data.load("cifar10", data_dir=str(tmp_path))

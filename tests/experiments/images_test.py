@@ -112,3 +112,12 @@ def test_flagfiles_of_papers_have_as_many_parameters_as_the_published_code(name)
     state = jax.eval_shape(images.build(config, spec).init, jax.random.key(0))
     found = [launch.count(player.params) for player in (state.gen, state.disc)]
     assert found == published.expected(net, "parameters")[settings]
+
+
+def test_given_widths_make_sizes_that_the_published_ones_cannot(tmp_path):
+    spec = specs.Spec(fingerprint="", shapes={"image": (18, 18, 1)})
+    for net in ("r3gan", "stylegan2"):
+        config = _config(tmp_path / "run", net)
+        assert jax.eval_shape(images.build(config, spec).init, jax.random.key(0))
+        with pytest.raises(UserError, match="18 x 18 cannot be made by doubling 2 times; .* 16"):
+            images.build(_config(tmp_path / "run", net, widths="", groups=""), spec)

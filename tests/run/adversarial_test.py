@@ -83,3 +83,27 @@ def test_changed_data_stop_a_resume(tmp_path):
     np.savez(path, image=runs.images()["image"][::-1], label=runs.images()["label"])
     with pytest.raises(UserError, match="training data have changed"):
         toy.run(runs.config(tmp_path / "run", data_dir=str(path), num_steps=2))
+
+
+def test_a_burn_in_moves_beta2_and_half_life(tmp_path):
+    settings = {"beta2": 0.9, "beta2_final": 0.99, "ema_ramp": True, "decay_steps": 2}
+    first, later = (
+        toy.run(runs.config(tmp_path / "run", num_steps=num, **settings)) for num in (1, 3)
+    )
+    assert tiny.equal(first.gen_ema, first.gen.variables)  # a half-life of 0 has no memory
+    assert not tiny.equal(later.gen_ema, later.gen.variables)
+    for state, beta2 in ((first, 0.9), (later, 0.99)):
+        np.testing.assert_allclose(state.disc.opt_state.hyperparams["b2"], beta2, rtol=1e-6)
+
+
+@pytest.mark.slow  # compiles ADA's transforms
+def test_an_augmentation_that_grows_is_none_at_first(tmp_path):
+    settings = {"loss": "relativistic", "num_steps": 3, "decay_steps": 2, "log_every": 1}
+    for name, augment in (("none", {}), ("ramp", {"augment": "ramp", "augment_p": 0.9})):
+        toy.run(runs.config(tmp_path / name, gen_lr=1e-12, disc_lr=1e-12, **settings, **augment))
+    plain, grown = (
+        np.array([line["disc/real"] for line in rundir.read_metrics(tmp_path / name)])
+        for name in ("none", "ramp")
+    )
+    np.testing.assert_allclose(grown[0], plain[0], rtol=1e-4)
+    assert abs(grown[2] - plain[2]) > 1e-3  # half of all images are moved or recoloured

@@ -70,3 +70,12 @@ def test_adam_without_schedules_is_optaxs():
     np.testing.assert_array_equal(
         ours.update(grads, ours.init(params))[0], theirs.update(grads, theirs.init(params))[0]
     )
+
+
+def test_a_constant_rate_beside_a_schedule_of_beta2_may_change_when_a_run_is_resumed():
+    params, grads = jnp.ones(3), jnp.array([1.0, -2.0, 3.0])
+    before, after = (schedules.adam(rate, b2=schedules.cosine(0.9, 0.99, 9)) for rate in (0.1, 0.3))
+    opt_state = before.init(params)
+    first, _ = before.update(grads, opt_state, params)
+    second, _ = after.update(grads, opt_state, params)
+    np.testing.assert_allclose(second, 3.0 * first, rtol=1e-5)
