@@ -8,6 +8,7 @@ both sides, which no library has a fast form for.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -143,10 +144,7 @@ def _dot_filter_grad(window: Window, x: Array, g: Array) -> Array:
 
 
 def _tap_filter_grad(window: Window, x: Array, g: Array) -> Array:
-    """Pulls back to the kernel tap by tap: each is one product over batch and pixels.
-
-    XLA's own form on CPU takes 2 to 100 times as long, kernels of 1 x 1 being the worst.
-    """
+    """Pulls back to the kernel tap by tap: each is one product over batch and pixels."""
     (kh, kw), (sh, sw), (rows, columns) = window.kernel, window.strides, window.outputs
     (top, _), (left, _) = window.padding
     height, width = kh + sh * (rows - 1), kw + sw * (columns - 1)  # of what the outputs see
@@ -284,9 +282,17 @@ def _cpu_filter_grad(window: Window, x: Array, g: Array) -> Array:
         return _group_by_group(_cpu_filter_grad, window, x, g)
     if _image_channels(x.shape[-1]):
         return _dot_filter_grad(window, x, g)
-    few = max(x.shape[-1], g.shape[-1]) <= 16  # XLA's form is the faster one for these
-    form = _lax_filter_grad if few else _tap_filter_grad
+    form = _tap_filter_grad if _taps_are_faster(window, x, g) else _lax_filter_grad
     return form(window, *_materialised(x, g))
+
+
+def _taps_are_faster(window: Window, x: Array, g: Array) -> bool:
+    """Whether there are pixels enough that XLA's form suffers; of bfloat16 oneDNN has a fast one.
+
+    XLA convolves the one array with the other in place of a kernel, as large as the outputs.
+    """
+    large = window.kernel == (1, 1) or math.prod(window.outputs) >= 64
+    return large and g.dtype != jnp.bfloat16 and max(x.shape[-1], g.shape[-1]) > 16
 
 
 def _materialised(x: Array, g: Array) -> tuple[Array, Array]:

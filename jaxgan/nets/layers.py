@@ -115,6 +115,7 @@ class Norm(nn.Module):
       axis_name: pmap axis over which batch statistics are taken; none under `jit`.
       dtype: of the result; statistics are float32.
       slope: leaky ReLU with this slope follows, 0 being ReLU; None for no activation.
+      affine: scales and shifts each channel by parameters.
     """
 
     kind: str = "batch"
@@ -124,6 +125,7 @@ class Norm(nn.Module):
     axis_name: str | None = None
     dtype: Any = None
     slope: float | None = None
+    affine: bool = True
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
@@ -131,8 +133,10 @@ class Norm(nn.Module):
         pool = types.lookup(POOLS, self.kind, "norm")
         if pool is None:
             return x if self.slope is None else nn.leaky_relu(x, self.slope)
-        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32)
+        scale, bias = jnp.ones(x.shape[-1:]), jnp.zeros(x.shape[-1:])
+        if self.affine:
+            scale = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
+            bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32)
         normalise = functools.partial(_normalise, pool(self, x), self.epsilon, self.slope)
         if self.kind == "batch":
             y = self._with_running_statistics(normalise, x, scale, bias, train)

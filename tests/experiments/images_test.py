@@ -14,6 +14,7 @@ from tests.nets import published
 
 SMALL = {
     "dcgan": {"widths": "8", "latent_dim": 4},
+    "resnet": {"widths": "8,8", "latent_dim": 4},
     "r3gan": {"widths": "8,8", "latent_dim": 4, "blocks": 1, "groups": "2,2"},
     "stylegan2": {"widths": "8,8", "latent_dim": 4, "mapping_layers": 1},
 }
@@ -31,6 +32,7 @@ def _config(workdir, net, **settings):
         ("r3gan", {"condition": "projection", "beta2_final": 0.95, "ema_ramp": True}),
         ("dcgan", {"condition": "ac", "class_loss": "hinge"}),
         ("stylegan2", {"condition": "projection"}),
+        ("resnet", {"condition": "cbn", "embedding": 4, "hierarchical": True}),
     ],
     ids=lambda value: value if isinstance(value, str) else value["condition"],
 )
@@ -78,7 +80,9 @@ def test_images_that_are_not_square_train_as_they_are(tmp_path):
         ({"widths": "8,8,8,8,8"}, "an image of 8 x 8 cannot be made by 5 stages"),
         ({"widths": "8,x"}, "--widths=8,x is not a list of positive numbers"),
         ({"path_weight": 1.0}, "--path_weight=1.0 is of --net=stylegan2, not --net=r3gan"),
-        ({"condition": "cbn"}, "--condition=cbn"),
+        ({"condition": "cbn"}, "--condition=cbn needs norms in G, which --net=r3gan lacks"),
+        ({"attention": 4}, "--attention=4 is of --net=resnet, not --net=r3gan"),
+        ({"disc_widths": "8"}, r"groups \(2, 2\) are not as many as widths \(8,\)"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

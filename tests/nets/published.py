@@ -46,9 +46,10 @@ def assert_same_gradients(player, grads, published, theirs):
         ours[name] = references.projected(name, turned(leaf, turn))
     assert ours.keys() == theirs.keys()
     for name, (norm, product) in theirs.items():
-        assert ours[name][0] == pytest.approx(norm, rel=RTOL), name
+        # Of a bias before batch norm the gradient is 0, but for rounding.
+        assert ours[name][0] == pytest.approx(norm, rel=RTOL, abs=1e-6), name
         # The product may be small by chance: its error is measured by the norm.
-        assert ours[name][1] == pytest.approx(product, abs=10 * RTOL * norm), name
+        assert ours[name][1] == pytest.approx(product, abs=10 * RTOL * norm + 1e-5), name
 
 
 def turned(array, turn):
@@ -61,6 +62,10 @@ def turned(array, turn):
         "basis": lambda a: a.transpose(2, 0, 1),
         "depthwise": lambda a: a.transpose(2, 0, 1)[:, None],
         "noise": lambda a: a[:, :, 0],
+        "first": lambda a: (
+            a.reshape(-1, 4, 4, a.shape[-1] // 16).transpose(3, 1, 2, 0).reshape(a.shape[-1], -1)
+        ),
+        "first bias": lambda a: a.reshape(4, 4, -1).transpose(2, 0, 1).ravel(),
         "flat": lambda a: (
             a.reshape(4, 4, -1, a.shape[-1]).transpose(3, 2, 0, 1).reshape(a.shape[-1], -1)
         ),

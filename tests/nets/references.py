@@ -2,10 +2,11 @@
 
     python -m tests.nets.references r3gan FOLDER
     python -m tests.nets.references stylegan2 FOLDER
+    python -m tests.nets.references resnet FOLDER
 
 need torch and, as FOLDER, the code published with the paper (github.com/brownvc/R3GAN,
-github.com/NVlabs/stylegan2-ada-pytorch). They write what the networks made to `NAME.json` beside
-this file. The tests need neither.
+github.com/NVlabs/stylegan2-ada-pytorch, github.com/ajbrock/BigGAN-PyTorch). They write what the
+networks made to `NAME.json` beside this file. The tests need neither.
 """
 
 import json
@@ -27,6 +28,15 @@ STYLEGAN2_FULL = {
     "cifar10": (10, 32, (32768, 512), 512, 2),
     "ffhq256": (0, 256, (16384, 512), 512, 8),
 }
+# BigGAN's networks at 32 pixels: with a table of gains and biases in each norm of G, and with a
+# shared embedding, hierarchical latents and attention.
+RESNET_CASES: dict[str, dict] = {
+    "table": {"shared": 0, "hierarchical": False, "attention": 0},
+    "shared": {"shared": 6, "hierarchical": True, "attention": 16},
+}
+RESNET_WIDTH, RESNET_SIDE, RESNET_CLASSES, RESNET_LATENT = 8, 32, 4, 8
+# Published settings: side, channels, labels, latents, shared embedding, attention.
+RESNET_FULL = {"cifar10": (32, 64, 10, 128, 0, 0), "imagenet128": (128, 96, 1000, 120, 128, 64)}
 # Published settings: widths, groups, number of labels.
 FULL = {
     "cifar10": ((768,) * 4, (96,) * 4, 10),
@@ -35,10 +45,10 @@ FULL = {
 }
 
 
-def inputs(channels=3, side=SIDE):
+def inputs(channels=3, side=SIDE, latent=LATENT):
     """Latents, images and labels."""
     random = np.random.default_rng(3)
-    z = random.standard_normal((BATCH, LATENT)).astype(np.float32)
+    z = random.standard_normal((BATCH, latent)).astype(np.float32)
     image = random.uniform(-1, 1, (BATCH, side, side, channels)).astype(np.float32)
     return z, image, np.array([2, 0, 3])
 
@@ -169,6 +179,71 @@ def _r3gan(folder):
     return results
 
 
+def _resnet(folder):
+    """Runs BigGAN's published networks; vectors of the spectral norms are exact."""
+    sys.path.insert(0, folder)
+    import BigGAN
+    import torch
+
+    # In the published table D has attention after each block at 32 pixels, not once.
+    published = BigGAN.D_arch
+
+    def arch(*args):
+        table = published(*args)
+        table[32]["resolution"] = [16, 8, 8, 8]
+        return table
+
+    BigGAN.D_arch = arch
+
+    def players(side, channels, classes, latent, shared, attention, hierarchical):
+        options = {"n_classes": classes, "resolution": side, "skip_init": True}
+        gen = BigGAN.Generator(
+            G_ch=channels,
+            dim_z=latent,
+            G_attn=str(attention),
+            G_shared=shared > 0,
+            shared_dim=shared,
+            hier=hierarchical,
+            no_optim=True,
+            **options,
+        )
+        return gen, BigGAN.Discriminator(D_ch=channels, D_attn=str(attention), **options)
+
+    full = {name: players(*known, known[4] > 0) for name, known in RESNET_FULL.items()}
+    results = {"parameters": {name: [*map(_count, both)] for name, both in full.items()}}
+    for case, known in RESNET_CASES.items():
+        sizes = (RESNET_SIDE, RESNET_WIDTH // 4, RESNET_CLASSES, RESNET_LATENT)
+        gen, disc = players(*sizes, known["shared"], known["attention"], known["hierarchical"])
+        for player, net in (("gen", gen), ("disc", disc)):
+            for name, parameter in net.named_parameters():
+                value = weight(f"{player}.{name}", tuple(parameter.shape))
+                parameter.data = torch.tensor(value)
+            for module in net.modules():
+                if hasattr(module, "u0"):
+                    matrix = module.weight.data.flatten(1)
+                    module.u0.data = torch.linalg.svd(matrix)[0][:, :1].T
+        z, image, label = inputs(side=RESNET_SIDE, latent=RESNET_LATENT)
+        z, image = torch.tensor(z), torch.tensor(image.transpose(0, 3, 1, 2))
+        label = torch.tensor(label)
+        fake = gen(z, gen.shared(label))
+        torch.nn.functional.softplus(-disc(fake, label)).mean().backward()
+        gen_grads = {name: projected(name, p.grad) for name, p in gen.named_parameters()}
+        disc.zero_grad()
+        image.requires_grad_(True)
+        logits = disc(image, label)
+        (slope,) = torch.autograd.grad(logits.sum(), image, create_graph=True)
+        r1 = slope.square().sum([1, 2, 3])
+        (torch.nn.functional.softplus(-logits[:, 0]) + GAMMA / 2 * r1).mean().backward()
+        results[case] = {
+            "image": fake.detach().permute(0, 2, 3, 1).numpy().ravel()[::97].tolist(),
+            "logits": logits[:, 0].tolist(),
+            "r1": r1.tolist(),
+            "gen": gen_grads,
+            "disc": {name: projected(name, p.grad) for name, p in disc.named_parameters()},
+        }
+    return results
+
+
 if __name__ == "__main__":
-    made = {"r3gan": _r3gan, "stylegan2": _stylegan2}[sys.argv[1]](sys.argv[2])
+    made = {"r3gan": _r3gan, "stylegan2": _stylegan2, "resnet": _resnet}[sys.argv[1]](sys.argv[2])
     (FOLDER / f"{sys.argv[1]}.json").write_text(json.dumps(made) + "\n")
