@@ -121,7 +121,12 @@ def path_step(config: Config, gen: nn.Module) -> StepFn:
     return steps.every(
         config.path_every,
         steps.path_length_step(
-            latent, synthesize, gen_tx, weight=weight, axis_name=config.axis_name
+            latent,
+            synthesize,
+            gen_tx,
+            weight=weight,
+            accumulate=config.accumulate,
+            axis_name=config.axis_name,
         ),
         branch=False,
     )

@@ -42,22 +42,25 @@ def make_mesh(devices: Any = None) -> Mesh:
     return mesh
 
 
-def check_batch_size(batch_size: int, num_devices: int) -> None:
+def check_batch_size(batch_size: int, num_devices: int, *, accumulate: int = 1) -> None:
     """Refuses a batch that cannot be split evenly.
 
     Args:
       batch_size: examples in the global batch.
       num_devices: devices it is split over.
+      accumulate: micro-batches that each device's share is split into.
 
     Raises:
       UserError: the remainder is not 0; the message names the nearest sizes that work.
     """
-    if batch_size % num_devices:
-        below = batch_size // num_devices * num_devices
-        near = f"{below} or {below + num_devices}" if below else f"{num_devices}"
-        raise UserError(
-            f"batch_size {batch_size} does not divide over {num_devices} devices; try {near}"
-        )
+    shares = num_devices * accumulate
+    if batch_size % shares:
+        below = batch_size // shares * shares
+        near = f"{below} or {below + shares}" if below else f"{shares}"
+        over = f"over {num_devices} devices" if num_devices > 1 or accumulate == 1 else ""
+        into = f"into --accumulate={accumulate} micro-batches" if accumulate > 1 else ""
+        told = f"{over}, each share {into}" if over and into else over or into
+        raise UserError(f"batch_size {batch_size} does not divide {told}; try {near}")
 
 
 def replicate(tree: PyTree, mesh: Mesh) -> PyTree:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxgan import ema, frozen, latents, penalties, steps
+from jaxgan import ema, frozen, latents, parallel, penalties, steps
 from jaxgan import state as states
 from jaxgan.augment import ada, diffaug
 from jaxgan.data.spec import Spec
@@ -54,6 +54,13 @@ class AdversarialConfig(RunConfig):
         "Both players at once from one forward of G, D then G on the same fakes, or on fresh ones.",
         choices=("simultaneous", "alternating", "fresh"),
     )
+    accumulate: int = cli.field(
+        1,
+        "Micro-batches that a batch is computed in, one after the other: less memory, more time, "
+        "the same mean gradients (but for batch norm, which sees a micro-batch).",
+        minimum=1,
+        changeable=True,
+    )
     gen_lr: float = cli.field(2e-4, "G's learning rate.", above=0, changeable=True)
     disc_lr: float = cli.field(2e-4, "D's learning rate.", above=0, changeable=True)
     lr_final: float = cli.field(
@@ -94,6 +101,13 @@ class AdversarialConfig(RunConfig):
     def __post_init__(self):
         """Checks every field, that gamma can move as asked, and that frozen layers are trained."""
         super().__post_init__()
+        parallel.check_batch_size(self.batch_size, 1, accumulate=self.accumulate)
+        if self.accumulate > 1 and self.loss == "relativistic_average":
+            raise UserError(
+                f"--accumulate={self.accumulate} shows --loss=relativistic_average a micro-batch, "
+                "where it compares with the mean of the batch; use --loss=relativistic or "
+                "--accumulate=1"
+            )
         if self.freeze_disc and not (self.init_from or self.fork_from):
             raise UserError(
                 f"--freeze_disc={self.freeze_disc} would freeze random weights; say with "
@@ -114,6 +128,11 @@ class AdversarialConfig(RunConfig):
                 f"with {'decaying' if decayed else 'constant'} rates, for which its optimiser "
                 f"{'counts' if decayed else 'does not count'} steps; use another workdir"
             )
+
+    @property
+    def micro_batches(self) -> int:
+        """How many a batch is computed in."""
+        return self.accumulate
 
     @property
     def rates_decay(self) -> bool:
@@ -403,7 +422,11 @@ def _gamma(config: AdversarialConfig) -> Callable[[Array], Any]:
 
 def _update(config: AdversarialConfig, game: Game, gen_tx, disc_tx) -> StepFn:
     """One update of both players."""
+    n = config.accumulate
     if config.update == "fresh":
-        return steps.chain(steps.disc_step(game, disc_tx), steps.gen_step(game, gen_tx))
+        return steps.chain(
+            steps.disc_step(game, disc_tx, accumulate=n),
+            steps.gen_step(game, gen_tx, accumulate=n),
+        )
     both = {"simultaneous": steps.simultaneous_step, "alternating": steps.alternating_step}
-    return both[config.update](game, gen_tx, disc_tx)
+    return both[config.update](game, gen_tx, disc_tx, accumulate=n)

@@ -182,6 +182,11 @@ class RunConfig:
         return parallel.AXIS if self.parallel == "pmap" else None
 
     @property
+    def micro_batches(self) -> int:
+        """How many a batch is computed in, one after the other."""
+        return 1
+
+    @property
     def is_ensemble(self) -> bool:
         """Whether the state holds several GANs, each array with a leading axis of them."""
         return self.seeds > 1

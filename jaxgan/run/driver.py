@@ -81,7 +81,7 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
     config = config.resolved(spec)
     experiment = build(config, spec)
     mesh = parallel.make_mesh()
-    parallel.check_batch_size(config.batch_size, mesh.size)
+    parallel.check_batch_size(config.batch_size, mesh.size, accumulate=config.micro_batches)
     if config.parallel == "pmap" and processes.several():
         raise UserError("--parallel=pmap spreads over one process only; use --parallel=jit")
     init_one, step = _guarded(config, experiment)

@@ -189,7 +189,9 @@ def describe(
     print(f"generator: {count(state.gen.params):,} parameters")
     print(f"discriminator: {count(state.disc.params):,} parameters")
     kind = jax.devices()[0].device_kind
-    print(f"devices: {num_devices} x {kind}, {rows} examples on each, under {config.parallel}")
+    parts = f" in {config.micro_batches} micro-batches" if config.micro_batches > 1 else ""
+    spread = f"{num_devices} x {kind}, {rows} examples on each{parts}"
+    print(f"devices: {spread}, under {config.parallel}")
     if config.parallel == "jit":
         key = jax.eval_shape(lambda: jax.random.key(0))
         memory = (
@@ -234,9 +236,11 @@ def out_of_memory_in_one_line(config: RunConfig, mesh: parallel.Mesh) -> Iterato
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        kind = jax.devices()[0].device_kind
+        kind, more = jax.devices()[0].device_kind, 2 * config.micro_batches
+        can = hasattr(config, "accumulate") and config.batch_size % (more * mesh.size) == 0
+        less = f"--accumulate={more} to go on, " if can else ""
         raise OutOfMemory(
             f"out of memory: --batch_size={config.batch_size} over {mesh.size} x {kind} does not "
-            "fit; use a smaller --batch_size in another workdir, --compute_dtype=bfloat16, or more "
-            "devices. What was saved is whole"
+            f"fit; use {less}a smaller --batch_size in another workdir, --compute_dtype=bfloat16, "
+            "or more devices. What was saved is whole"
         ) from error

@@ -1,5 +1,6 @@
 """Training steps: functions `(key, state, batch) -> (state, metrics)`, and ways to combine them."""
 
+from jaxgan.steps.accumulate import accumulated
 from jaxgan.steps.adaptive import with_ada, with_lecam
 from jaxgan.steps.adaptors import from_entry, from_latents, judged
 from jaxgan.steps.adversarial import (
@@ -41,6 +42,7 @@ __all__ = [
     "PATH",
     "Game",
     "Round",
+    "accumulated",
     "after_rollback",
     "alternating_step",
     "chain",

@@ -2,7 +2,7 @@
 
 A step made of a game and of Optax transformations is `(key, state, batch) -> (state, metrics)`, as
 a step of one's own is: both go into `combine`. See `game` for what may be played, and for what
-several devices need.
+several devices need; `accumulate` for gradients of a batch that does not fit memory.
 """
 
 from collections.abc import Callable
@@ -15,16 +15,18 @@ import optax
 from jaxgan import collectives, ema
 from jaxgan import state as states
 from jaxgan.state import GANState, Player, StepFn
+from jaxgan.steps.accumulate import accumulated
 from jaxgan.steps.game import Game
 from jaxgan.types import Array, Batch, Key, Metrics, PyTree
 
 
-def disc_step(game: Game, tx: optax.GradientTransformation) -> StepFn:
+def disc_step(game: Game, tx: optax.GradientTransformation, *, accumulate: int = 1) -> StepFn:
     """Updates the discriminator once, on the batch and on fresh fakes.
 
     Args:
       game: what is played.
       tx: the discriminator's Optax transformation.
+      accumulate: micro-batches whose gradients make the update's; see `accumulate`.
 
     Returns:
       A step with the metrics "disc/loss" (the adversarial part), "disc/real", "disc/fake" (mean
@@ -36,20 +38,26 @@ def disc_step(game: Game, tx: optax.GradientTransformation) -> StepFn:
     """
 
     def step(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
-        gen_key, loss_key = jax.random.split(key)
-        made, _ = game.gen(gen_key, state.gen.variables, batch)
-        player, metrics = update_disc(loss_key, game, state.disc, tx, batch, made)
+        def find(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
+            gen_key, loss_key = jax.random.split(key)
+            made, _ = game.gen(gen_key, state.gen.variables, batch)
+            return _disc_gradients(loss_key, game, state.disc, batch, made), ()
+
+        (grads, (stats, metrics)), _ = accumulated(find, accumulate)(key, batch)
+        grads, metrics = collectives.mean((grads, metrics), game.axis_name)
+        player = states.apply_gradients(state.disc, tx, grads, stats)
         return state.replace(disc=player), metrics
 
     return step
 
 
-def gen_step(game: Game, tx: optax.GradientTransformation) -> StepFn:
+def gen_step(game: Game, tx: optax.GradientTransformation, *, accumulate: int = 1) -> StepFn:
     """Updates the generator once, on fresh fakes.
 
     Args:
       game: what is played.
       tx: the generator's Optax transformation.
+      accumulate: micro-batches whose gradients make the update's; see `accumulate`.
 
     Returns:
       A step with the metrics "gen/loss" (the adversarial part), "gen/NAME" of each term,
@@ -59,21 +67,31 @@ def gen_step(game: Game, tx: optax.GradientTransformation) -> StepFn:
     """
 
     def step(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
-        gen_key, loss_key = jax.random.split(key)
+        def find(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
+            gen_key, loss_key = jax.random.split(key)
 
-        def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-            made, stats = game.gen(gen_key, {"params": params, **state.gen.stats}, batch)
-            loss, metrics = game.gen_loss(loss_key, state.disc, batch, made)
-            return loss, (stats, metrics)
+            def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics, Batch]]:
+                made, stats = game.gen(gen_key, {"params": params, **state.gen.stats}, batch)
+                loss, metrics = game.gen_loss(loss_key, state.disc, batch, made)
+                return loss, (stats, metrics, _examples(game, made))
 
-        player, metrics = update_gen(loss_fn, state.gen, tx, axis_name=game.axis_name)
+            grads, (*found, made) = jax.grad(loss_fn, has_aux=True)(state.gen.params)
+            return (grads, *found), made
+
+        (grads, stats, metrics), made = accumulated(find, accumulate)(key, batch)
+        grads, metrics = _measured(grads, metrics, game, batch, made)
+        player = states.apply_gradients(state.gen, tx, grads, stats)
         return state.replace(gen=player), metrics
 
     return step
 
 
 def simultaneous_step(
-    game: Game, gen_tx: optax.GradientTransformation, disc_tx: optax.GradientTransformation
+    game: Game,
+    gen_tx: optax.GradientTransformation,
+    disc_tx: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
 ) -> StepFn:
     """Updates both players at once, each against the old other, from one forward pass of G.
 
@@ -81,13 +99,14 @@ def simultaneous_step(
       game: what is played; both players see the same augmented fakes.
       gen_tx: the generator's Optax transformation.
       disc_tx: the discriminator's.
+      accumulate: micro-batches whose gradients make the update's; see `accumulate`.
 
     Returns:
       A step with the metrics of `disc_step` and `gen_step`.
     """
 
     def step(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
-        found = gradients(key, game, state.gen, state.disc, batch)
+        found = gradients(key, game, state.gen, state.disc, batch, accumulate=accumulate)
         gen = states.apply_gradients(state.gen, gen_tx, found.gen, found.gen_stats)
         disc = states.apply_gradients(state.disc, disc_tx, found.disc, found.disc_stats)
         return state.replace(gen=gen, disc=disc), found.metrics
@@ -96,7 +115,11 @@ def simultaneous_step(
 
 
 def alternating_step(
-    game: Game, gen_tx: optax.GradientTransformation, disc_tx: optax.GradientTransformation
+    game: Game,
+    gen_tx: optax.GradientTransformation,
+    disc_tx: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
 ) -> StepFn:
     """Updates the discriminator, then the generator against the new one, on the same fakes.
 
@@ -107,6 +130,8 @@ def alternating_step(
       game: what is played; both players see the same augmented fakes.
       gen_tx: the generator's Optax transformation.
       disc_tx: the discriminator's.
+      accumulate: micro-batches whose gradients make the update's; see `accumulate`. With more than
+        one the generator makes its fakes twice, rather than keep what all of them need.
 
     Returns:
       A step with the metrics of `disc_step` and `gen_step`.
@@ -120,10 +145,18 @@ def alternating_step(
             jax.random.clone(loss_key), game, state.disc, disc_tx, batch, fakes.made
         )
         grads, seen = _backward(loss_key, game, fakes, disc, batch)
+        grads, seen = _measured(grads, seen, game, batch, fakes.made)
         gen = states.apply_gradients(state.gen, gen_tx, grads, fakes.stats)
         return state.replace(gen=gen, disc=disc), {**metrics, **seen}
 
-    return step
+    def twice(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+        # From the same key both draw the same fakes, augmented alike.
+        disc = disc_step(game, disc_tx, accumulate=accumulate)
+        state, metrics = disc(jax.random.clone(key), state, batch)
+        state, seen = gen_step(game, gen_tx, accumulate=accumulate)(key, state, batch)
+        return state, {**metrics, **seen}
+
+    return step if accumulate == 1 else twice
 
 
 def ema_step(decay: float | Callable[[Array], Array], *, warm_up: bool = False) -> StepFn:
@@ -166,7 +199,9 @@ class Gradients(NamedTuple):
     metrics: Metrics
 
 
-def gradients(key: Key, game: Game, gen: Player, disc: Player, batch: Batch) -> Gradients:
+def gradients(
+    key: Key, game: Game, gen: Player, disc: Player, batch: Batch, *, accumulate: int = 1
+) -> Gradients:
     """Differentiates both players' losses where they are, from one forward pass of the generator.
 
     Args:
@@ -175,20 +210,26 @@ def gradients(key: Key, game: Game, gen: Player, disc: Player, batch: Batch) -> 
       gen: the generator.
       disc: the discriminator.
       batch: the real entries.
+      accumulate: micro-batches that they are the means over.
 
     Returns:
       The gradients; nobody has moved.
     """
-    gen_key, loss_key = jax.random.split(key)
-    fakes = _forward(gen_key, game, gen, batch)
-    # A clone: G is to see the fakes that D saw, augmented alike.
-    disc_key = jax.random.clone(loss_key)
-    disc_grads, (disc_stats, metrics) = jax.grad(
-        lambda params: game.disc_loss(disc_key, params, disc, batch, fakes.made), has_aux=True
-    )(disc.params)
+
+    def find(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
+        gen_key, loss_key = jax.random.split(key)
+        fakes = _forward(gen_key, game, gen, batch)
+        # A clone: G is to see the fakes that D saw, augmented alike.
+        disc_key = jax.random.clone(loss_key)
+        of_disc = _disc_gradients(disc_key, game, disc, batch, fakes.made)
+        grads, metrics = _backward(loss_key, game, fakes, disc, batch)
+        return (of_disc, grads, fakes.stats, metrics), _examples(game, fakes.made)
+
+    (of_disc, gen_grads, gen_stats, seen), made = accumulated(find, accumulate)(key, batch)
+    disc_grads, (disc_stats, metrics) = of_disc
     disc_grads, metrics = collectives.mean((disc_grads, metrics), game.axis_name)
-    gen_grads, seen = _backward(loss_key, game, fakes, disc, batch)
-    return Gradients(gen_grads, disc_grads, fakes.stats, disc_stats, {**metrics, **seen})
+    gen_grads, seen = _measured(gen_grads, seen, game, batch, made)
+    return Gradients(gen_grads, disc_grads, gen_stats, disc_stats, {**metrics, **seen})
 
 
 def update_disc(
@@ -268,14 +309,36 @@ def _forward(key: Key, game: Game, gen: Player, batch: Batch) -> _Fakes:
 def _backward(
     key: Key, game: Game, fakes: _Fakes, disc: Player, batch: Batch
 ) -> tuple[PyTree, Metrics]:
-    """The gradient of the generator's parameters against a discriminator, and G's metrics."""
+    """The gradient of the generator's parameters against a discriminator, and its loss."""
     moving = {name: x for name, x in fakes.made.items() if name not in fakes.fixed}
     made_grads, metrics = jax.grad(
         lambda moving: game.gen_loss(key, disc, batch, {**moving, **fakes.fixed}), has_aux=True
     )(moving)
     (grads,) = fakes.pull_back(made_grads)
+    return grads, metrics
+
+
+def _disc_gradients(
+    key: Key, game: Game, player: Player, batch: Batch, made: Batch
+) -> tuple[PyTree, tuple[PyTree, Metrics]]:
+    """The gradient of the discriminator's parameters, its statistics and metrics."""
+    return jax.grad(lambda params: game.disc_loss(key, params, player, batch, made), has_aux=True)(
+        player.params
+    )
+
+
+def _measured(
+    grads: PyTree, metrics: Metrics, game: Game, batch: Batch, made: Batch
+) -> tuple[PyTree, Metrics]:
+    """The generator's gradient and metrics over all devices, with those of both as a whole."""
+    metrics = {**metrics, **game.spread(batch, made)}
     grads, metrics = collectives.mean((grads, metrics), game.axis_name)
     return grads, {**metrics, "gen/gradient": optax.tree.norm(grads)}
+
+
+def _examples(game: Game, made: Batch) -> Batch:
+    """Of what G made, the entry whose diversity is measured."""
+    return {name: x for name, x in made.items() if name == game.example}
 
 
 def _is_differentiable(x: PyTree) -> bool:

@@ -140,7 +140,8 @@ def microbatches(step: StepFn, n: int) -> StepFn:
     `optax.MultiSteps(tx, n).gradient_transformation()` this is gradient accumulation: the player
     moves once, along the mean gradient of the shares, which is that of the whole batch where the
     loss is a mean over examples (not `relativistic_average`) and no layer mixes them (batch norm).
-    Accumulate over `disc_step` and `gen_step` apart, or over `simultaneous_step`.
+    Accumulate over `disc_step` and `gen_step` apart, or over `simultaneous_step`; or leave it to
+    their own `accumulate=`, which needs no other transformation and draws what the batch would.
 
     A schedule inside the transformation advances n times a training step (once, inside
     `optax.MultiSteps`); a rate that follows `state.step` once, see `repeat`.

@@ -154,19 +154,28 @@ class Game:
         seen, _ = self._round((real_key, fake_key), disc.params, disc.stats, batch, made)
         loss = self._adversarial(self.loss.gen, seen.real_out["logits"], seen.fake_out["logits"])
         terms = {f"gen/{name}": term(seen).mean() for name, term in self.gen_terms.items()}
-        metrics = {"gen/loss": loss, **terms}
-        if self.example in made and self.example in batch:
-            metrics["gen/diversity"] = diversity(
-                made[self.example], batch[self.example], axis_name=self.axis_name
+        return sum(terms.values(), start=loss), {"gen/loss": loss, **terms}
+
+    def spread(self, batch: Batch, made: Batch) -> Metrics:
+        """How varied the examples are that G made.
+
+        Args:
+          batch: the real entries.
+          made: the entries that the generator made.
+
+        Returns:
+          "gen/diversity", and with `classes` "gen/class_diversity"; nothing where G makes something
+          else than the game's example.
+        """
+        if self.example not in made or self.example not in batch:
+            return {}
+        fake, real = made[self.example], batch[self.example]
+        metrics = {"gen/diversity": diversity(fake, real, axis_name=self.axis_name)}
+        if self.classes:
+            metrics["gen/class_diversity"] = class_diversity(
+                fake, real, batch[self.classes], axis_name=self.axis_name
             )
-            if self.classes:
-                metrics["gen/class_diversity"] = class_diversity(
-                    made[self.example],
-                    batch[self.example],
-                    batch[self.classes],
-                    axis_name=self.axis_name,
-                )
-        return sum(terms.values(), start=loss), metrics
+        return metrics
 
     def _round(
         self, keys: tuple[Key, Key], params: PyTree, stats: PyTree, batch: Batch, made: Batch

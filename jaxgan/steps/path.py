@@ -9,6 +9,7 @@ import optax
 from jaxgan import collectives, regularizers
 from jaxgan import state as states
 from jaxgan.state import GANState, StepFn
+from jaxgan.steps.accumulate import accumulated
 from jaxgan.types import Array, Batch, Key, Metrics, PyTree
 
 PATH = "path"  # its place in `state.extra`
@@ -21,6 +22,7 @@ def path_length_step(
     *,
     weight: float = 2.0,
     shrink: int = 2,
+    accumulate: int = 1,
     axis_name: str | None = None,
 ) -> StepFn:
     """Draws the lengths of G's images' moves, per move of w, towards their running mean.
@@ -35,6 +37,8 @@ def path_length_step(
       tx: the generator's Optax transformation, the one of its other step.
       weight: of the penalty.
       shrink: the lengths of the first 1 / shrink of a device's batch are measured.
+      accumulate: micro-batches whose gradients make the update's; see `accumulate`. The lengths of
+        each are drawn to the running mean as it is after this one's own.
       axis_name: the mapped axis, if any.
 
     Returns:
@@ -44,26 +48,31 @@ def path_length_step(
     """
 
     def step(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
-        latent_key, net_key, direction_key = jax.random.split(key, 3)
-        direction_key, net_key = (
-            collectives.own_key(k, axis_name) for k in (direction_key, net_key)
-        )
-        few = {name: x[: -(-x.shape[0] // shrink)] for name, x in batch.items()}
-
-        def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-            variables = {"params": params, **state.gen.stats}
-            lengths = regularizers.path_lengths(
-                direction_key,
-                lambda w: synthesize(jax.random.clone(net_key), variables, w),
-                latents(latent_key, variables, few),
+        def find(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
+            latent_key, net_key, direction_key = jax.random.split(key, 3)
+            direction_key, net_key = (
+                collectives.own_key(k, axis_name) for k in (direction_key, net_key)
             )
-            common = collectives.mean(lengths.mean(), axis_name)
-            mean = regularizers.update_path_mean(state.extra[PATH], common)
-            penalty = regularizers.path_length(lengths, mean).mean()
-            metrics = {"gen/path": mean, "gen/path_penalty": penalty}
-            return weight * penalty, (state.gen.stats, metrics)
+            few = {name: x[: -(-x.shape[0] // shrink)] for name, x in batch.items()}
 
-        player, metrics = states.update(state.gen, tx, loss_fn, axis_name=axis_name)
+            def loss_fn(params: PyTree) -> tuple[Array, Metrics]:
+                variables = {"params": params, **state.gen.stats}
+                lengths = regularizers.path_lengths(
+                    direction_key,
+                    lambda w: synthesize(jax.random.clone(net_key), variables, w),
+                    latents(latent_key, variables, few),
+                )
+                common = collectives.mean(lengths.mean(), axis_name)
+                mean = regularizers.update_path_mean(state.extra[PATH], common)
+                penalty = regularizers.path_length(lengths, mean).mean()
+                metrics = {"gen/path": mean, "gen/path_penalty": penalty}
+                return weight * penalty, metrics
+
+            return jax.grad(loss_fn, has_aux=True)(state.gen.params), ()
+
+        (grads, metrics), _ = accumulated(find, accumulate)(key, batch)
+        grads, metrics = collectives.mean((grads, metrics), axis_name)
+        player = states.apply_gradients(state.gen, tx, grads, state.gen.stats)
         return state.replace(gen=player, extra={**state.extra, PATH: metrics["gen/path"]}), metrics
 
     return step

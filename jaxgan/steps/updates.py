@@ -1,10 +1,12 @@
 """Ways for the players to move that look ahead of the plain gradient step.
 
 The others compose from what is there: n critic steps are `repeat` or `microbatches`, gradient
-accumulation `microbatches` with `optax.MultiSteps`, optimistic gradients are transformations of
-Optax (`optax.optimistic_adam_v2`, `optax.optimistic_gradient_descent`), two time scales two rates.
+accumulation is `accumulate=` of each step (of one's own `microbatches` with `optax.MultiSteps`),
+optimistic gradients are transformations of Optax (`optax.optimistic_adam_v2`,
+`optax.optimistic_gradient_descent`), two time scales two rates.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -22,7 +24,11 @@ _SCHEDULED: Any = (optax.ScaleByScheduleState, *_INJECTED)
 
 
 def extragradient_step(
-    game: Game, gen_tx: optax.GradientTransformation, disc_tx: optax.GradientTransformation
+    game: Game,
+    gen_tx: optax.GradientTransformation,
+    disc_tx: optax.GradientTransformation,
+    *,
+    accumulate: int = 1,
 ) -> StepFn:
     """Moves both players along the gradients found one step ahead, from where they are now.
 
@@ -41,18 +47,20 @@ def extragradient_step(
       game: what is played.
       gen_tx: the generator's Optax transformation.
       disc_tx: the discriminator's.
+      accumulate: micro-batches whose gradients make those of each half; see `accumulate`.
 
     Returns:
       A step at twice the cost of `simultaneous_step`, the two halves on fakes of their own.
       Statistics and metrics are those of the second half.
     """
+    found = functools.partial(adversarial.gradients, accumulate=accumulate)
 
     def step(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         first_key, second_key = jax.random.split(key)
-        first = adversarial.gradients(first_key, game, state.gen, state.disc, batch)
+        first = found(first_key, game, state.gen, state.disc, batch)
         gen = states.apply_gradients(state.gen, gen_tx, first.gen, first.gen_stats)
         disc = states.apply_gradients(state.disc, disc_tx, first.disc, first.disc_stats)
-        second = adversarial.gradients(second_key, game, gen, disc, batch)
+        second = found(second_key, game, gen, disc, batch)
         gen = _moved(state.gen, gen, gen_tx, second.gen, second.gen_stats)
         disc = _moved(state.disc, disc, disc_tx, second.disc, second.disc_stats)
         return state.replace(gen=gen, disc=disc), second.metrics
@@ -71,7 +79,8 @@ def unrolled_gen_step(
 
     See "Unrolled Generative Adversarial Networks" by Metz et al.
     (https://arxiv.org/abs/1611.02163), equations 7 to 10. The gradient flows through the k updates,
-    all on this batch and these fakes; the discriminator itself stays where it is.
+    all on this batch and these fakes; the discriminator itself stays where it is. Updates on
+    micro-batches would lead elsewhere: gradients are not accumulated here.
 
     Args:
       game: what is played; penalty and terms of D count in the updates looked ahead.
@@ -95,7 +104,7 @@ def unrolled_gen_step(
                     ahead_key, game, opponent, disc_tx, batch, made
                 )
             loss, metrics = game.gen_loss(loss_key, opponent, batch, made)
-            return loss, (stats, metrics)
+            return loss, (stats, {**metrics, **game.spread(batch, made)})
 
         player, metrics = adversarial.update_gen(
             loss_fn, state.gen, gen_tx, axis_name=game.axis_name

@@ -15,10 +15,10 @@ class Config(adversarial.ConditionalConfig):
     width: int = cli.field(8, "Hidden units of each player.", minimum=1)
 
 
-def build(config, spec):
+def build(config, spec, *, batch_norm=True):
     shape, labels = spec.shapes["image"], spec.num_classes if config.conditional else 0
     size = {"num_classes": labels, "width": config.width}
-    gen = tiny.DenseGen(shape=shape, axis_name=config.axis_name, **size)
+    gen = tiny.DenseGen(batch_norm, shape=shape, axis_name=config.axis_name, **size)
     disc = tiny.DenseDisc(batch_norm=False, **size)
     counts = spec.label_counts or (1,) * labels
     return adversarial.latent_experiment(

@@ -1,10 +1,12 @@
 """Adversarial training from flags: update rules, penalties that fade, augmentations, labels."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
 
-from jaxgan.run import rundir
+from jaxgan.run import driver, rundir
 from jaxgan.types import UserError
 from tests.helpers import runs, tiny, toy
 
@@ -15,6 +17,47 @@ def test_every_way_of_updating_trains(tmp_path, update):
     state = toy.run(runs.config(tmp_path / "run", update=update, num_steps=2, **settings))
     assert int(state.step) == 2
     assert all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.slow  # compiles two programs
+def test_a_run_goes_on_as_it_began_in_another_number_of_micro_batches(tmp_path):
+    settings = {"penalty": "none", "loss": "hinge", "update": "alternating"}
+
+    def build(config, spec):
+        return toy.build(config, spec, batch_norm=False)
+
+    def train(name, num_steps, accumulate):
+        options = {"num_steps": num_steps, "accumulate": accumulate, **settings}
+        return driver.train(runs.config(tmp_path / name, **options), build=build)
+
+    first, whole = train("whole", 1, 1), train("whole", 3, 1)
+    train("parts", 1, 1)
+    parts = train("parts", 3, 2)
+    assert int(whole.step) == int(parts.step) == 3
+    assert tiny.largest_difference(whole, parts) < 1e-4
+    assert tiny.largest_difference(whole.gen.params, first.gen.params) > 1e-4
+
+
+def test_micro_batches_that_cannot_be_are_one_line(tmp_path):
+    with pytest.raises(UserError, match="batch_size 16 .*--accumulate=3 .*; try 15 or 18$"):
+        runs.config(tmp_path / "run", accumulate=3)
+    with pytest.raises(UserError, match="batch_size 16 .* over 8 devices, .* try 32$"):
+        toy.run(runs.config(tmp_path / "run", accumulate=4))
+    with pytest.raises(UserError, match="relativistic_average .*use --loss=relativistic or"):
+        runs.config(tmp_path / "run", accumulate=2, loss="relativistic_average")
+
+
+@pytest.mark.slow  # compiles two programs
+def test_a_dry_run_tells_the_memory_of_micro_batches(tmp_path, capsys):
+    sizes = []
+    for n in (1, 8):
+        toy.run(
+            runs.config("", width=1024, batch_size=8192, accumulate=n, penalty="none", dry_run=True)
+        )
+        told = capsys.readouterr().out
+        assert ("1024 examples on each in 8 micro-batches" in told) == (n == 8)
+        sizes.append(int(re.search(r"memory: about (\d+) MiB", told).group(1)))
+    assert sizes[1] < 0.5 * sizes[0]
 
 
 def test_gamma_fades_over_the_decay(tmp_path):
