@@ -17,25 +17,29 @@ import functools
 import pathlib
 import time
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from absl import logging
 
 from jaxgan import data, ema, images
 from jaxgan.data import arrays, pipeline, subsets
 from jaxgan.data.registry import Source
-from jaxgan.metrics import features, reference, weights
+from jaxgan.metrics import classifiers, features, reference, weights
 from jaxgan.run import cli
-from jaxgan.types import Array, UserError
+from jaxgan.types import Array, PyTree, UserError
 
 SMALLEST = 8  # pixels a side
+WHITENED = 5000  # images that the first convolution of colour photographs is made of
+
+
+OWN = "; -1 for the network's own"
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Every number of the run."""
+    """Every number of the run; what is -1 is that of the network's recipe."""
 
     dataset: str = cli.field("mnist", "Dataset with labels.")
     data_dir: str = cli.field("", "Folder of the data.")
@@ -44,70 +48,180 @@ class Config:
         0, "1 for grey, 3 for RGB; 0 for as the images are.", choices=(0, 1, 3)
     )
     out: str = cli.field("", "File NAME.npz, or folder, to write to; empty for the user's cache.")
-    epochs: int = cli.field(8, "Passes over the training split.", minimum=1)
-    batch_size: int = cli.field(256, "Images a step.", minimum=1)
-    learning_rate: float = cli.field(2e-3, "Highest learning rate.", above=0)
-    weight_decay: float = cli.field(1e-4, "Decoupled weight decay.", minimum=0)
-    max_shift: int = cli.field(2, "Largest random shift of an image, in pixels.", minimum=0)
-    decay: float = cli.field(0.995, "Decay of the moving average that is kept.", minimum=0, below=1)
+    net: str = cli.field(
+        "auto",
+        'Network: a small one, "digits", or a residual one, "colour"; auto for the one that the '
+        "channels suggest.",
+        choices=("auto", "digits", "colour"),
+    )
+    epochs: int = cli.field(-1, f"Passes over the training split{OWN}.", minimum=-1)
+    batch_size: int = cli.field(-1, f"Images a step{OWN}.", minimum=-1)
+    learning_rate: float = cli.field(-1.0, f"Highest learning rate{OWN}.", minimum=-1)
+    weight_decay: float = cli.field(-1.0, f"Weight decay{OWN}.", minimum=-1)
+    smoothing: float = cli.field(
+        -1.0, f"Share of each label given to all classes{OWN}.", minimum=-1, below=1
+    )
+    max_shift: int = cli.field(-1, f"Largest random shift of an image, in pixels{OWN}.", minimum=-1)
+    flip: int = cli.field(
+        -1, f"1 to mirror half of the images, 0 for none{OWN}.", choices=(-1, 0, 1)
+    )
+    decay: float = cli.field(
+        -1.0, f"Decay of the moving average that is kept{OWN}.", minimum=-1, below=1
+    )
     seed: int = cli.field(0, "Seed of everything random.", minimum=0)
 
     def __post_init__(self):
         cli.check(self)
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) == 0:
+                raise UserError(f"--{name}=0 trains nothing; use 1 or more")
+
+    def resolved(self, net: str) -> "Config":
+        """The config with the recipe of a network where nothing else was asked for."""
+        own = {name: value for name, value in RECIPES[net].items() if getattr(self, name) == -1}
+        return dataclasses.replace(self, net=net, **own)
+
+
+RECIPES = {
+    "digits": {
+        "epochs": 8,
+        "batch_size": 256,
+        "learning_rate": 2e-3,
+        "weight_decay": 1e-4,
+        "smoothing": 0.0,
+        "max_shift": 2,
+        "flip": 0,
+        "decay": 0.995,
+    },
+    "colour": {
+        "epochs": 11,
+        "batch_size": 512,
+        "learning_rate": 0.75,
+        "weight_decay": 1.3e-3,
+        "smoothing": 0.2,
+        "max_shift": 2,
+        "flip": 1,
+        "decay": 0.995,
+    },
+}
 
 
 def run(config: Config) -> dict[str, object]:
     """Trains, measures on images held out, and saves; returns the record written."""
     train, test, fingerprint = open_data(config)
     path = out_file(config, train.image_shape, fingerprint)
-    net = features.DigitClassifier(
-        num_classes=train.num_classes, halvings=features.halvings_for(train.image_shape)
-    )
+    kind = {1: "digits"}.get(train.image_shape[2], "colour") if config.net == "auto" else config.net
+    config = config.resolved(kind)
     num_steps = config.epochs * len(train) // config.batch_size + 1
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, num_steps // 10, num_steps
-    )
-    tx = optax.adamw(schedule, weight_decay=config.weight_decay)
-    blank = jnp.zeros((1, *train.image_shape))
-    params = jax.jit(net.init)(jax.random.key(config.seed), blank)["params"]
-    state = params, tx.init(params), jax.tree.map(jnp.copy, params)
+    net, variables = network(config, train)
+    in_training = {"train": True} if kind == "colour" else {}
+    tx = OPTIMIZERS[kind](config, num_steps)
+    state = variables, tx.init(variables["params"]), jax.tree.map(jnp.copy, variables)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def train_step(state, image: Array, label: Array):
-        params, opt_state, average = state
+        variables, opt_state, average = state
+        stats = {name: value for name, value in variables.items() if name != "params"}
 
         def loss_fn(params):
-            logits = net.apply({"params": params}, images.from_uint8(image))["logits"]
-            return optax.softmax_cross_entropy_with_integer_labels(logits, label).mean()
+            seen = images.from_uint8(image)
+            out, new = net.apply(  # pyright: ignore[reportGeneralTypeIssues]
+                {"params": params, **stats}, seen, **in_training, mutable=list(stats)
+            )
+            target = optax.smooth_labels(jax.nn.one_hot(label, train.num_classes), config.smoothing)
+            return optax.softmax_cross_entropy(out["logits"], target).mean(), new
 
-        loss, grads = jax.value_and_grad(loss_fn)(params)
+        params = variables["params"]
+        (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
         updates, opt_state = tx.update(grads, opt_state, params)
-        params = optax.apply_updates(params, updates)
-        return (params, opt_state, ema.update(average, params, config.decay)), loss
+        variables = {"params": optax.apply_updates(params, updates), **stats}
+        return (variables, opt_state, ema.update(average, variables, config.decay)), loss
 
     start, size = time.time(), {"num_examples": len(train), "batch_size": config.batch_size}
+    every = max(100, num_steps // 20)  # steps between lines
     for step in range(num_steps):
         batch = train[pipeline.batch_indices(config.seed, step, **size)]
         rng = np.random.default_rng((config.seed, step))
-        shifted = random_shift(rng, batch["image"], config.max_shift)
-        state, loss = train_step(state, shifted, batch["label"])
-        if step % 100 == 0:
-            logging.info("step %d of %d: loss %.4f", step, num_steps, loss)
+        image = random_shift(rng, batch["image"], config.max_shift)
+        image = random_flip(rng, image) if config.flip else image
+        jax.block_until_ready(state[1])  # the step before: else batches wait in memory, unseen
+        state, loss = train_step(state, image, batch["label"])
+        if (step + 1) % every == 0:
+            spent = time.time() - start
+            print(f"step {step + 1} of {num_steps}: loss {loss:.3f}, {spent:.0f} s", flush=True)
     average = jax.device_get(state[2])
+    params = classifiers.folded(average) if kind == "colour" else average["params"]
     record = {
         "dataset": config.dataset,
-        "test_accuracy": accuracy(average, test),
+        "test_accuracy": accuracy(params, test),
         "test_images": len(test),
         "image_shape": list(train.image_shape),
         "data": fingerprint,
         "seconds": round(time.time() - start, 1),
         "config": dataclasses.asdict(config),
     }
-    record["sha256"] = weights.save(path, average, record)
+    record["sha256"] = weights.save(path, params, record)
     print(f"{path}: {record['test_accuracy']:.2%} of {len(test)} test images, {record['sha256']}")
     for text in reference.feature_warnings(record):
         print(f"note: {text}")
     return record
+
+
+def _sgd(config: Config, num_steps: int) -> optax.GradientTransformation:
+    """Nesterov's momentum with a triangular rate, all biases learning 64 times as fast.
+
+    See "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" by Jordan
+    (https://arxiv.org/abs/2404.00498), section 3. The first convolution stays as it is.
+    """
+    peak = max(1, round(0.23 * num_steps))
+    share = optax.join_schedules(
+        [
+            optax.linear_schedule(0.2, 1.0, peak),
+            optax.linear_schedule(1.0, 0.07, max(1, num_steps - peak)),
+        ],
+        [peak],
+    )
+
+    def sgd(times: float) -> optax.GradientTransformation:
+        return optax.chain(
+            optax.add_decayed_weights(config.weight_decay / times),
+            optax.sgd(lambda step: times * config.learning_rate * share(step), 0.85, nesterov=True),
+        )
+
+    def kind(path, _) -> str:
+        names = [entry.key for entry in path]
+        return "fixed" if names[0] == "Conv_0" or names[-1] == "scale" else names[-1]
+
+    return optax.multi_transform(
+        {"fixed": optax.set_to_zero(), "bias": sgd(64.0), "kernel": sgd(1.0)},
+        lambda params: jax.tree_util.tree_map_with_path(kind, params),
+    )
+
+
+def _adamw(config: Config, num_steps: int) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay, warmed up over a tenth of the steps."""
+    schedule = optax.warmup_cosine_decay_schedule(
+        0.0, config.learning_rate, num_steps // 10, num_steps
+    )
+    return optax.adamw(schedule, weight_decay=config.weight_decay)
+
+
+OPTIMIZERS = {"digits": _adamw, "colour": _sgd}
+
+
+def network(config: Config, train: Source) -> tuple[nn.Module, PyTree]:
+    """The network to train, and its first variables."""
+    halvings = classifiers.halvings_for(train.image_shape)
+    options = {"num_classes": train.num_classes, "halvings": halvings}
+    key, blank = jax.random.key(config.seed), jnp.zeros((1, *train.image_shape))
+    if config.net == "digits":
+        net = classifiers.DigitClassifier(**options)
+        return net, jax.jit(net.init)(key, blank)
+    net = classifiers.ColourClassifier(**options, folded=False)
+    variables = jax.jit(net.init)(key, blank)
+    some = np.random.default_rng(config.seed).permutation(len(train))[:WHITENED]
+    stem = classifiers.whitening(train[np.sort(some)]["image"], halvings)
+    return net, {**variables, "params": {**variables["params"], "Conv_0": stem}}
 
 
 def open_data(config: Config) -> tuple[Source, Source, str]:
@@ -160,9 +274,15 @@ def random_shift(rng: np.random.Generator, batch: np.ndarray, max_shift: int) ->
     return padded[np.arange(num)[:, None, None], rows, columns]
 
 
+def random_flip(rng: np.random.Generator, batch: np.ndarray) -> np.ndarray:
+    """Mirrors each image [B, H, W, C] left-right with probability 1/2."""
+    flipped = rng.random((len(batch), 1, 1, 1)) < 0.5
+    return np.where(flipped, batch[:, :, ::-1], batch)
+
+
 def accuracy(params, source) -> float:
     """Share of a source's images whose most likely class is their label."""
-    feature_fn, right = features.digit_features(params), 0
+    feature_fn, right = features.classifier_features(params), 0
     for index in np.array_split(np.arange(len(source)), -(-len(source) // 1000)):
         batch = source[index]
         probs = feature_fn(images.from_uint8(batch["image"]))["probs"]

@@ -162,7 +162,7 @@ def classifier(config: Config) -> features.FeatureFn:
     params, _ = weights.load_classifier(
         config.dataset, data_dir=config.data_dir, path=config.classifier
     )
-    return features.digit_features(params)
+    return features.classifier_features(params)
 
 
 def upgraded(record: dict[str, Any]) -> dict[str, Any]:

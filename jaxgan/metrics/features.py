@@ -1,25 +1,23 @@
 """Features that scores are computed from: of a classifier, or of a user's function.
 
 A *feature function* maps images [B, H, W, C] in [-1, 1] to a dict of arrays: `"features"` [B, D],
-and `"probs"` [B, K] where there are classes. `digit_features` makes one from the weights that
+and `"probs"` [B, K] where there are classes. `classifier_features` makes one from the weights that
 `python -m experiments.classifier` trains; `inception_features` from the Inception-v3 of
 the FID; `user_features` from any function images -> features [B, D]. Those for data without labels
 are in `unlabelled`.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 from tqdm import auto as tqdm
 
 from jaxgan import images as images_lib
-from jaxgan.nets import inception, layers
+from jaxgan.metrics import classifiers
+from jaxgan.nets import inception
 from jaxgan.types import Array, PyTree, UserError
 
 FeatureFn = Callable[[Array], dict[str, Array]]  # [B, H, W, C] in [-1, 1] -> {"features": [B, D]}
@@ -27,130 +25,35 @@ FeatureFn = Callable[[Array], dict[str, Array]]  # [B, H, W, C] in [-1, 1] -> {"
 Place = Callable[[np.ndarray], Any]
 
 
-class DigitClassifier(nn.Module):
-    """A small convolutional classifier, for 28 x 28 digits and the like.
-
-    Strides rather than pooling, and no normalisation: no state beside the parameters, and quick to
-    train on a CPU.
-
-    Attributes:
-      num_classes: number of classes K.
-      width: channels of the first convolution.
-      features: units of the penultimate layer.
-      halvings: further convolutions of stride 2, for larger images; see `halvings_for`.
-    """
-
-    num_classes: int = 10
-    width: int = 32
-    features: int = 128
-    halvings: int = 0
-
-    @nn.compact
-    def __call__(self, images: Array) -> dict[str, Array]:
-        """Maps images [B, H, W, C] in [-1, 1] to `"features"` [B, features], `"logits"` [B, K]."""
-        x = nn.relu(layers.Conv(self.width, 5, strides=2)(images))  # [B, 14, 14, 32]
-        x = nn.relu(layers.Conv(2 * self.width, 3, strides=2)(x))  # [B, 7, 7, 64]
-        x = nn.relu(layers.Conv(2 * self.width, 3)(x))  # [B, 7, 7, 64]
-        for _ in range(self.halvings):
-            x = nn.relu(layers.Conv(2 * self.width, 3, strides=2)(x))
-        x = nn.relu(nn.Dense(self.features)(x.reshape(x.shape[0], -1)))  # [B, 128]
-        return {"features": x, "logits": nn.Dense(self.num_classes)(x)}
-
-
-def halvings_for(image_shape: Sequence[int]) -> int:
-    """Says how many further halvings bring the longer side of images down to 8 pixels or less.
-
-    Args:
-      image_shape: height, width, ...
-
-    Returns:
-      `DigitClassifier.halvings`: 0 up to 32 pixels, 1 up to 64, 2 up to 128.
-    """
-    return max(0, math.ceil(math.log2(max(image_shape[:2]) / 32)))
-
-
-def fits_classifier(params: PyTree, image_shape: Sequence[int]) -> bool:
-    """Whether the parameters of a `DigitClassifier` are for such images, as far as they tell.
-
-    Args:
-      params: its parameters.
-      image_shape: height, width and channels.
-
-    Returns:
-      Whether channels and the size of the last feature map agree.
-    """
-    height, width, channels = image_shape
-    shrink = 4 * 2 ** _halvings(params)
-    positions = -(-height // shrink) * -(-width // shrink)
-    return (channels, positions) == (params["Conv_0"]["kernel"].shape[2], _positions(params))
-
-
-def _halvings(params: PyTree) -> int:
-    return sum(name.startswith("Conv_") for name in params) - 3
-
-
-def _positions(params: PyTree) -> int:
-    """Positions of the last feature map."""
-    return params["Dense_0"]["kernel"].shape[0] // params["Conv_2"]["kernel"].shape[3]
-
-
-def digit_features(params: PyTree) -> FeatureFn:
-    """Makes the feature function of a trained `DigitClassifier`.
+def classifier_features(params: PyTree) -> FeatureFn:
+    """Makes the feature function of a trained classifier.
 
     Args:
       params: its parameters, as `weights.load_classifier` returns them, trained on images of any
         size from 8 pixels.
 
     Returns:
-      images [B, H, W, C] in [-1, 1] -> {"features": [B, 128], "probs": [B, K]}, jitted.
+      images [B, H, W, C] in [-1, 1] -> {"features": [B, F], "probs": [B, K]}, jitted.
 
     Raises:
       UserError: an array is missing or of the wrong shape; or, when called, on images that the
         classifier was not trained for.
     """
-    _check_shapes(params)
-    channels, width = params["Conv_0"]["kernel"].shape[2:]
-    features, num_classes = params["Dense_1"]["kernel"].shape
-    halvings = _halvings(params)
-    net = DigitClassifier(num_classes, width, features, halvings)
+    net = classifiers.checked(params)
     apply = jax.jit(net.apply)
 
     def feature_fn(images: Array) -> dict[str, Array]:
-        if images.ndim != 4 or not fits_classifier(params, images.shape[1:]):
-            side = round(_positions(params) ** 0.5) * 4 * 2**halvings
+        if images.ndim != 4 or classifiers.misfit(params, images.shape[1:]):
+            seen = ["B", *classifiers.image_shape(params)]
             raise UserError(
                 f"images {list(images.shape)} do not fit the classifier, which sees"
-                f" [B, {side}, {side}, {channels}]; train one with experiments.classifier"
+                f" {str(seen).replace(chr(39), '')}; train one with experiments.classifier"
                 " --image_size and --channels of these images"
             )
         out = apply({"params": params}, images)
         return {"features": out["features"], "probs": jax.nn.softmax(out["logits"])}
 
     return feature_fn
-
-
-def _check_shapes(params: PyTree) -> None:
-    """Refuses parameters of another network, by the sizes that some of them have."""
-    flat: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")  # pyright: ignore
-    found = {name: np.shape(array) for name, array in flat.items()}
-    channels, width = found["Conv_0/kernel"][2:]
-    units, num_classes = found["Dense_1/kernel"]
-    positions = max(1, found["Dense_0/kernel"][0] // (2 * width))
-    kernels = {
-        "Conv_0": (5, 5, channels, width),
-        "Conv_1": (3, 3, width, 2 * width),
-        **{f"Conv_{2 + i}": (3, 3, 2 * width, 2 * width) for i in range(1 + _halvings(params))},
-        "Dense_0": (positions * 2 * width, units),
-        "Dense_1": (units, num_classes),
-    }
-    biases = {f"{name}/bias": shape[-1:] for name, shape in kernels.items()}
-    for name, wanted in {**{f"{k}/kernel": v for k, v in kernels.items()}, **biases}.items():
-        if found.get(name) != wanted:
-            stored = f"has shape {list(found[name])}" if name in found else "is missing"
-            raise UserError(
-                f"the classifier's {name} {stored}, where the network has {list(wanted)};"
-                " train it again with experiments.classifier"
-            )
 
 
 def inception_features(params: PyTree) -> FeatureFn:

@@ -180,7 +180,7 @@ def open_features(
         )
     params, record = weights.load_classifier(dataset, **options)
     known = {key: record[key] for key in ("dataset", "test_accuracy", "sha256") if key in record}
-    return features.digit_features(params), {"name": kind, **known}
+    return features.classifier_features(params), {"name": kind, **known}
 
 
 def _open_autoencoder(

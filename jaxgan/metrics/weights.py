@@ -9,13 +9,12 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from flax import traverse_util
 
 from jaxgan.data import arrays
-from jaxgan.metrics import features, safetensors_file, torch_file
+from jaxgan.metrics import classifiers, safetensors_file, torch_file
 from jaxgan.nets import inception
 from jaxgan.types import PyTree, UserError
 
@@ -254,8 +253,8 @@ def find_classifier(
     if written.is_file():
         return written
     older = [] if path else _older_places(dataset, data_dir)
-    fitting = (file for file in older if file.is_file() and _fits(load(file)[0], image_shape))
-    return next(fitting, None)
+    found = (file for file in older if file.is_file())
+    return next((file for file in found if _fits(load(file)[0], image_shape)), None)
 
 
 def _older_places(dataset: str, data_dir: str | os.PathLike) -> list[pathlib.Path]:
@@ -284,7 +283,7 @@ def load_classifier(
       path: the npz file, or the folder of classifiers, where not in the user's cache.
 
     Returns:
-      Parameters for `features.digit_features`, and their record.
+      Parameters for `features.classifier_features`, and their record.
 
     Raises:
       UserError: there is no such file, or it holds something else.
@@ -298,7 +297,7 @@ def load_classifier(
             f" with {_training_command(dataset, image_shape, data_dir)}, or {NO_LABELS_NEEDED}"
         )
     params, record = load(file)
-    if not _is_classifier(params):
+    if classifiers.network(params) is None:
         raise UserError(
             f"{file}: holds {', '.join(sorted(params)) or 'nothing'}, not a classifier's weights"
         )
@@ -320,11 +319,4 @@ def _training_command(dataset: str, image_shape: Sequence[int], data_dir) -> str
 
 
 def _fits(params: PyTree, image_shape: Sequence[int]) -> bool:
-    return _is_classifier(params) and features.fits_classifier(params, image_shape)
-
-
-def _is_classifier(params: PyTree) -> bool:
-    """Whether the layers of `features.DigitClassifier` are there, by names and ranks."""
-    ranks = {"Conv_0": 4, "Conv_1": 4, "Conv_2": 4, "Dense_0": 2, "Dense_1": 2}
-    flat: dict[str, Any] = traverse_util.flatten_dict(params, sep="/")  # pyright: ignore
-    return all(np.ndim(flat.get(f"{name}/kernel", 0)) == rank for name, rank in ranks.items())
+    return classifiers.network(params) is not None and not classifiers.misfit(params, image_shape)

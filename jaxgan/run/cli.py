@@ -113,6 +113,29 @@ def integers(config: Any, name: str) -> tuple[int, ...]:
     return values
 
 
+def floats(config: Any, name: str) -> tuple[float, ...]:
+    """Reads a field that lists numbers that need not be whole.
+
+    Args:
+      config: the config.
+      name: of the field, whose value is such as "0.1,1".
+
+    Returns:
+      The numbers, each above 0.
+
+    Raises:
+      UserError: it is not a list of numbers above 0.
+    """
+    text = getattr(config, name)
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if not values or not all(0 < value < math.inf for value in values):
+        raise UserError(f"--{name}={text} is not a list of numbers above 0 such as 0.1,1")
+    return values
+
+
 def check(config: Any) -> None:
     """Checks every field of a config against its declaration.
 

@@ -24,7 +24,7 @@ def test_learns_the_bundled_digits_and_records_what_it_wrote(tmp_path):
     params, loaded = weights.load_classifier("digits", path=tmp_path / "net.npz")
     assert loaded["sha256"] == weights.sha256(tmp_path / "net.npz")
     test = data.load("digits", split="test")
-    probs = features.extract(features.digit_features(params), test.arrays["image"])["probs"]
+    probs = features.extract(features.classifier_features(params), test.arrays["image"])["probs"]
     share = (probs.argmax(1) == test.arrays["label"]).mean()
     assert share == pytest.approx(record["test_accuracy"])
 
@@ -69,7 +69,7 @@ def test_shift_moves_images_and_repeats_the_border():
 def test_mistakes_are_one_line_before_any_training(tmp_path):
     with pytest.raises(UserError, match=r"must end in \.npz"):
         classifier.run(config(tmp_path, out="net.pkl"))
-    with pytest.raises(UserError, match="--epochs=0"):
+    with pytest.raises(UserError, match="--epochs=0 trains nothing"):
         config(tmp_path, epochs=0)
     image = np.zeros((10, 8, 8, 1), np.uint8)
     np.savez(tmp_path / "images.npz", image=image, test_image=image)

@@ -12,8 +12,8 @@ from PIL import Image
 from experiments import evaluate, mnist
 from jaxgan import data, parallel
 from jaxgan.data import subsets
+from jaxgan.metrics import classifiers, features, reference, unlabelled, weights
 from jaxgan.metrics import evaluate as metrics
-from jaxgan.metrics import features, reference, unlabelled, weights
 from jaxgan.run import rundir
 from jaxgan.types import UserError
 from tests.helpers import runs, toy
@@ -23,7 +23,7 @@ from tests.helpers import runs, toy
 def net(tmp_path_factory):
     """An untrained classifier: any features will do to see that numbers arrive."""
     path = tmp_path_factory.mktemp("net") / "net.npz"
-    variables = features.DigitClassifier().init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    variables = classifiers.DigitClassifier().init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
     weights.save(path, variables["params"], {"dataset": "digits"})
     return path
 
@@ -97,7 +97,7 @@ def test_files_are_compared_with_files(tmp_path, net, kind):
     rest, test = subsets.hold_out(data.load(kind, data_dir=str(place)), share=0.5)
     halves = {"real": reference.take(test, 60), "floor": reference.take(rest, 60)}
     halves["fake"] = real[:40]
-    feature_fn = features.digit_features(weights.load(net)[0])
+    feature_fn = features.classifier_features(weights.load(net)[0])
     with pytest.warns(metrics.FewSamples):
         expected = metrics.evaluate(**halves, feature_fn=feature_fn, seed=0)
     for name in ("frechet_distance", "precision", "coverage"):

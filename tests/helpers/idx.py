@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.metrics import features, weights
+from jaxgan.metrics import classifiers, weights
 
 
 def mnist(folder):
@@ -17,7 +17,7 @@ def mnist(folder):
             folder / f"{split}-images-idx3-ubyte", random.integers(0, 256, (20, 28, 28), np.uint8)
         )
         _write(folder / f"{split}-labels-idx1-ubyte", np.arange(20, dtype=np.uint8) % 10)
-    net = features.DigitClassifier(width=2, features=4)
+    net = classifiers.DigitClassifier(width=2, features=4)
     params = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))["params"]
     weights.save(folder / "net.npz", params, {"dataset": "mnist"})
     return folder

@@ -11,7 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxgan import steps
-from jaxgan.metrics import features, weights
+from jaxgan.metrics import classifiers, weights
 from tests.helpers import toy
 
 MODULE = "tests.helpers.toy"  # of these runs
@@ -62,7 +62,7 @@ def split_file() -> pathlib.Path:
 def classifier_file() -> pathlib.Path:
     """An untrained classifier of such images: any features will do to see that numbers arrive."""
     path = folder() / "net.npz"
-    net = features.DigitClassifier(num_classes=3, width=2, features=4)
+    net = classifiers.DigitClassifier(num_classes=3, width=2, features=4)
     variables = jax.jit(net.init)(jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32))
     weights.save(path, variables["params"], {"dataset": "arrays"})
     return path

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from jaxgan import parallel
-from jaxgan.metrics import features
+from jaxgan.metrics import classifiers, features
 from jaxgan.types import UserError
 
 
 @pytest.fixture(scope="module")
 def params():
-    net = features.DigitClassifier(num_classes=3, width=4, features=6)
+    net = classifiers.DigitClassifier(num_classes=3, width=4, features=6)
     return jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))["params"]
 
 
@@ -18,8 +18,8 @@ def random_bytes(num, side=8):
     return np.random.default_rng(0).integers(0, 256, (num, side, side, 1)).astype(np.uint8)
 
 
-def test_digit_features_are_the_penultimate_layer_and_the_classes(params):
-    out = features.digit_features(params)(jnp.zeros((2, 8, 8, 1)))
+def test_classifier_features_are_the_penultimate_layer_and_the_classes(params):
+    out = features.classifier_features(params)(jnp.zeros((2, 8, 8, 1)))
     assert out["features"].shape == (2, 6)
     assert out["probs"].shape == (2, 3)
     np.testing.assert_allclose(out["probs"].sum(1), 1, rtol=1e-6)
@@ -30,7 +30,7 @@ def test_digit_features_are_the_penultimate_layer_and_the_classes(params):
 @pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, 28, 28, 1), (8, 8, 1)])
 def test_images_that_do_not_fit_the_classifier_are_refused(params, shape):
     with pytest.raises(UserError, match=r"which sees \[B, 8, 8, 1\]"):
-        features.digit_features(params)(jnp.zeros(shape))
+        features.classifier_features(params)(jnp.zeros(shape))
 
 
 @pytest.mark.parametrize(
@@ -53,23 +53,23 @@ def test_a_classifier_of_wrong_shapes_is_one_line(params, changed, said):
     ((layer, arrays),) = changed.items()
     kept = {k: v for k, v in {**params[layer], **arrays}.items() if v is not None}
     with pytest.raises(UserError, match=f"the classifier's {said}") as caught:
-        features.digit_features({**params, layer: kept})
+        features.classifier_features({**params, layer: kept})
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (15, 30, 1), (64, 64, 3), (130, 20, 1)])
 def test_a_classifier_serves_images_of_the_size_it_was_trained_on(shape):
-    halvings = features.halvings_for(shape)
-    net = features.DigitClassifier(num_classes=3, width=2, features=4, halvings=halvings)
+    halvings = classifiers.halvings_for(shape)
+    net = classifiers.DigitClassifier(num_classes=3, width=2, features=4, halvings=halvings)
     blank = jnp.zeros((1, *shape))
     params = jax.jit(net.init)(jax.random.key(0), blank)["params"]
-    assert features.digit_features(params)(blank)["probs"].shape == (1, 3)
-    assert features.fits_classifier(params, shape)
-    assert not features.fits_classifier(params, (2 * shape[0], *shape[1:]))
+    assert features.classifier_features(params)(blank)["probs"].shape == (1, 3)
+    assert not classifiers.misfit(params, shape)
+    assert classifiers.misfit(params, (2 * shape[0], *shape[1:]))
 
 
 def test_extract_fills_the_last_batch_and_drops_what_it_filled(params):
-    images, feature_fn = random_bytes(11), features.digit_features(params)
+    images, feature_fn = random_bytes(11), features.classifier_features(params)
     shapes = []
 
     def recorded(batch):
@@ -84,7 +84,7 @@ def test_extract_fills_the_last_batch_and_drops_what_it_filled(params):
 
 
 def test_bytes_and_floats_give_the_same_features(params):
-    images, feature_fn = random_bytes(5), features.digit_features(params)
+    images, feature_fn = random_bytes(5), features.classifier_features(params)
     floats = images / np.float32(127.5) - 1
     np.testing.assert_allclose(
         features.extract(feature_fn, images)["probs"],
@@ -95,7 +95,7 @@ def test_bytes_and_floats_give_the_same_features(params):
 
 def test_eight_devices_give_the_features_of_one(params):
     mesh, images = parallel.make_mesh(), random_bytes(20)
-    feature_fn = features.digit_features(params)
+    feature_fn = features.classifier_features(params)
 
     def place(batch):
         return parallel.shard_batch({"image": batch}, mesh)["image"]

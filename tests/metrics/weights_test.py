@@ -2,10 +2,11 @@ import functools
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
-from jaxgan.metrics import weights
+from jaxgan.metrics import classifiers, weights
 from jaxgan.types import UserError
 from tests.metrics import references
 
@@ -103,8 +104,9 @@ def test_names_of_folders_hold_size_and_content(tmp_path):
 
 
 def test_classifiers_are_found_where_they_used_to_be_written(tmp_path, cache):
-    small = {"image_shape": (4, 4, 1)}  # one position of two channels
-    params = {**PARAMS, "Conv_2": {"kernel": np.ones((2, 2, 1, 2))}}
+    small = {"image_shape": (4, 4, 1)}
+    net = classifiers.DigitClassifier(width=1, features=2)
+    params = jax.jit(net.init)(jax.random.key(0), np.zeros((1, 4, 4, 1)))["params"]
     data_dir = tmp_path / "data"
     beside, older = data_dir / "classifier_mnist.npz", cache / "classifier_mnist.npz"
     weights.save(older, params, {})
