@@ -71,7 +71,7 @@ def test_images_that_are_not_square_train_as_they_are(tmp_path):
         images.run(_config(tmp_path / "other", "dcgan", **data))
 
 
-def test_pictures_of_odd_shapes_train_and_are_scored_at_the_shape_asked_for(tmp_path):
+def test_pictures_of_odd_shapes_train_at_the_shape_asked_for(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     for number, shape in enumerate([(20, 12), (9, 30), (16, 16), (31, 17)] * 6):
