@@ -145,7 +145,7 @@ def _by_images(config: Config, trained: load.Trained | None) -> dict[str, Any]:
     size: dict[str, Any] = {"image_size": config.image_size, "channels": config.channels}
     if trained:
         height, width, channels = _image_shape(trained)
-        size = {"image_size": height if height == width else 0, "channels": channels}
+        size = {"image_size": (height, width), "channels": channels}
         if not config.reference:
             size["holdout"] = trained.config.holdout
     reference = references.open_reference(
@@ -332,7 +332,7 @@ def _generated(config: Config, trained: load.Trained) -> Iterator[np.ndarray]:
         yield images.to_uint8(draw(jax.random.key(config.seed), config.num)["image"])
 
 
-def _from_files(config: Config, size: Mapping[str, int]) -> np.ndarray:
+def _from_files(config: Config, size: Mapping[str, Any]) -> np.ndarray:
     """Samples from a folder of images or an .npz file."""
     kind = "arrays" if _is_archive(config.samples) else "folder"
     source = data.load(kind, data_dir=config.samples, **size)

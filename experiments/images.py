@@ -3,7 +3,8 @@ r"""Any images: DCGAN, ResNet, R3GAN or StyleGAN2, with labels or without, at an
     python -m experiments.images --net=r3gan --dataset=folder --data_dir=DIR --image_size=64 \
         --workdir=runs/mine
 
---image_size=0 takes images of one size as they are, square or not. The published networks are the
+--image_size=0 takes images of one size as they are, square or not; --height and --width make them
+of a shape. The published networks are the
 defaults, made for accelerators: --widths=64,64,64,64 makes smaller ones, for a CPU. --condition
 says how labels take part:
 
@@ -38,6 +39,10 @@ class Config(networks.NetworkConfig):
     image_size: int = cli.field(
         0, "Side of the images in pixels; 0 for the size that all of them have.", minimum=0
     )
+    height: int = cli.field(
+        0, "Height of the images in pixels, with --width: the middle, scaled.", minimum=0
+    )
+    width: int = cli.field(0, "Width of the images in pixels, with --height.", minimum=0)
     class_loss: str = cli.field(
         "cross_entropy", "Loss of --condition=ac.", choices=tuple(losses.CLASS)
     )
@@ -51,6 +56,11 @@ class Config(networks.NetworkConfig):
     def __post_init__(self):
         """Checks every field, and that path lengths are those of StyleGAN2."""
         super().__post_init__()
+        shape = f"--height={self.height} and --width={self.width}"
+        if bool(self.height) != bool(self.width):
+            raise UserError(f"{shape} are one shape; give both, or --image_size for a square")
+        if self.height and self.image_size:
+            raise UserError(f"{shape} beside --image_size={self.image_size}; give one of the two")
         if self.path_weight and self.net != "stylegan2":
             raise UserError(
                 f"--path_weight={self.path_weight} is of --net=stylegan2, not --net={self.net}"

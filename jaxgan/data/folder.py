@@ -24,7 +24,7 @@ def load(
     data_dir: str | os.PathLike,
     *,
     split: str = "train",
-    image_size: int = 0,
+    image_size: pixels.Size = 0,
     channels: int = 0,
     max_bad_records: int = -1,
 ) -> "arrays.ArraySource | FolderSource":
@@ -38,7 +38,8 @@ def load(
     Args:
       data_dir: the folder.
       split: "train" or "test"; a folder without splits is all "train".
-      image_size: side in pixels; 0 if all images are of one size, which they then keep.
+      image_size: side in pixels, or (height, width); 0 if all images are of one size, which they
+        then keep.
       channels: 1 or 3; 0 for 1 if all images are grey and 3 otherwise.
       max_bad_records: unreadable files skipped before it is an error; -1 for 10 or 0.1 % of all,
         whichever is more. Worker processes each count their own.
@@ -56,7 +57,14 @@ def load(
     paths = scan(root)
     found = labels.find(root, paths, split="" if root == whole else split)
     shape = _common_shape(root, paths, image_size, channels)
-    source = FolderSource(root, paths, found, image_shape=shape, max_bad_records=max_bad_records)
+    source = FolderSource(
+        root,
+        paths,
+        found,
+        image_shape=shape,
+        resized=bool(image_size),
+        max_bad_records=max_bad_records,
+    )
     if len(paths) <= MEMORY_FILES and len(paths) * int(np.prod(shape)) <= MEMORY_BYTES:
         return source.in_memory()
     return source
@@ -118,7 +126,7 @@ def _unreadable(error: OSError) -> None:
 
 
 def _common_shape(
-    root: pathlib.Path, paths: list[str], image_size: int, channels: int
+    root: pathlib.Path, paths: list[str], image_size: pixels.Size, channels: int
 ) -> tuple[int, int, int]:
     """Finds the shape of the images, from their headers, as far as it is not asked for."""
     sample = paths[:: max(1, len(paths) // SAMPLE)]
@@ -136,7 +144,7 @@ def _common_shape(
     sizes = {header.size for header in headers.values()}
     pixels.log_changes(str(root), sizes, colour=not grey, image_size=image_size, channels=channels)
     if image_size:
-        return image_size, image_size, channels
+        return *pixels.shape_of(image_size), channels
     first, size = next((path, header.size) for path, header in headers.items())
     for path, header in headers.items():
         if header.size != size:
@@ -161,6 +169,7 @@ class FolderSource:
         found: labels.Labels = labels.NONE,
         *,
         image_shape: tuple[int, int, int],
+        resized: bool = False,
         max_bad_records: int = -1,
     ):
         """Keeps the list of files; reads none.
@@ -169,15 +178,16 @@ class FolderSource:
           root: the folder.
           paths: of the images, below it.
           found: their labels.
-          image_shape: height, width and channels; square images are cropped and resized to it,
-            others must have it already.
+          image_shape: height, width and channels.
+          resized: crops and resizes images to it; where not, those that are not to be square must
+            have it already.
           max_bad_records: see `load`.
         """
         self.root, self.paths, self.labels = root, paths, found.label
         self.num_classes, self.class_names = found.num_classes, found.class_names
         self._label_file = found.file
         self.image_shape, self.name = image_shape, str(root)
-        self.max_bad_records = max_bad_records
+        self.resized, self.max_bad_records = resized, max_bad_records
         self.bad: dict[str, str] = {}  # path -> why it cannot be read
 
     @property
@@ -238,7 +248,7 @@ class FolderSource:
             self._check_bad()  # raises again when asked again, or by another thread
             return None
         height, width, channels = self.image_shape
-        size = height if height == width else 0
+        size = (height, width) if self.resized or height == width else 0
         try:
             image = pixels.decode(self.root / path, image_size=size, channels=channels)
         except Exception as error:

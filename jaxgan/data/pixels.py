@@ -13,6 +13,8 @@ from absl import logging
 from jaxgan.data import budget
 from jaxgan.types import UserError
 
+Size = int | tuple[int, int]  # side in pixels, or (height, width)
+
 # Pillow itself refuses twice this number of pixels.
 MAX_PIXELS = 89_478_485
 # Decoded at the same time, by all threads of a process; a larger image waits to be alone.
@@ -71,16 +73,16 @@ def as_uint8(images: np.ndarray, name: str) -> np.ndarray:
     )
 
 
-def conform(images: np.ndarray, *, image_size: int = 0, channels: int = 0) -> np.ndarray:
-    """Crops to the central square, resizes, and converts between grey and RGB.
+def conform(images: np.ndarray, *, image_size: Size = 0, channels: int = 0) -> np.ndarray:
+    """Crops to the middle of the shape asked for, resizes, and converts between grey and RGB.
 
     Args:
       images: uint8 [N, H, W, C], C of 1 or 3.
-      image_size: side in pixels; 0 leaves the size as it is.
+      image_size: side in pixels, or (height, width); 0 leaves the size as it is.
       channels: 1 or 3; 0 leaves the colours as they are.
 
     Returns:
-      uint8 [N, image_size, image_size, channels]; the same array when nothing changes.
+      uint8 [N, height, width, channels]; the same array when nothing changes.
 
     Raises:
       UserError: an impossible size or number of channels.
@@ -90,25 +92,25 @@ def conform(images: np.ndarray, *, image_size: int = 0, channels: int = 0) -> np
         # ITU-R 601 luma in Pillow's fixed-point form, so that arrays and files agree to the bit.
         luma = images.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
         images = ((luma + 0x8000) >> 16).astype(np.uint8)[..., None]
-    if image_size and images.shape[1:3] != (image_size, image_size):
-        images = _resize(images, image_size)
+    if image_size and images.shape[1:3] != shape_of(image_size):
+        images = _resize(images, shape_of(image_size))
     if channels == 3 and images.shape[-1] == 1:
         images = np.repeat(images, 3, axis=-1)
     return images
 
 
-def _resize(images: np.ndarray, size: int) -> np.ndarray:
-    """Resizes the central square of uint8 [N, H, W, C]: two matrix products, for many at once."""
-    height, width, channels = images.shape[1:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    weights = _resize_weights(side, size)
-    result = np.empty((len(images), size, size, channels), np.uint8)
-    chunk = max(1, 2**23 // (max(side, size) ** 2 * channels))  # 32 MB of floats at a time
+def _resize(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes the middle of uint8 [N, H, W, C]: two matrix products, for many at once."""
+    top, left, height, width = middle(images.shape[1:3], size)
+    rows, columns = _resize_weights(height, size[0]), _resize_weights(width, size[1])
+    channels = images.shape[-1]
+    result = np.empty((len(images), *size, channels), np.uint8)
+    most = max(height, size[0]) * max(width, size[1])
+    chunk = max(1, 2**23 // (most * channels))  # 32 MB of floats at a time
     for start in range(0, len(images), chunk):
-        part = images[start : start + chunk, top : top + side, left : left + side]
-        part = part.transpose(0, 3, 1, 2).astype(np.float32)  # [n, C, side, side]
-        part = (weights @ (part @ weights.T)).transpose(0, 2, 3, 1)
+        part = images[start : start + chunk, top : top + height, left : left + width]
+        part = part.transpose(0, 3, 1, 2).astype(np.float32)  # [n, C, height, width]
+        part = (rows @ (part @ columns.T)).transpose(0, 2, 3, 1)
         result[start : start + chunk] = np.rint(np.clip(part, 0, 255))
     return result
 
@@ -122,8 +124,35 @@ def _resize_weights(old: int, new: int) -> np.ndarray:
     return np.asarray(identity.resize((old, new), PIL.Image.Resampling.LANCZOS))
 
 
+def shape_of(image_size: Size) -> tuple[int, int]:
+    """The shape that a size asks for.
+
+    Args:
+      image_size: side in pixels, or (height, width).
+
+    Returns:
+      (height, width).
+    """
+    return (image_size, image_size) if isinstance(image_size, int) else image_size
+
+
+def middle(found: tuple[int, int], wanted: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The largest part in the middle of an image that has the shape asked for.
+
+    Args:
+      found: (height, width) of the image.
+      wanted: (height, width), of which the ratio counts.
+
+    Returns:
+      (top, left, height, width), to the nearest pixel.
+    """
+    height = min(found[0], max(1, round(found[1] * wanted[0] / wanted[1])))
+    width = min(found[1], max(1, round(found[0] * wanted[1] / wanted[0])))
+    return (found[0] - height) // 2, (found[1] - width) // 2, height, width
+
+
 def log_changes(
-    name: str, sizes: Iterable[tuple[int, int]], *, colour: bool, image_size: int, channels: int
+    name: str, sizes: Iterable[tuple[int, int]], *, colour: bool, image_size: Size, channels: int
 ) -> None:
     """Logs one line, once, if images will be cropped, scaled or made grey.
 
@@ -134,23 +163,26 @@ def log_changes(
       name: the file or dataset named in the message.
       sizes: (height, width) of the images; none if they differ and are not known.
       colour: whether any of them is in colour.
-      image_size: side in pixels of what is made of them; 0 if they keep their size.
+      image_size: side in pixels, or (height, width), of what is made of them; 0 if they keep
+        their size.
       channels: 1 or 3; 0 if they keep their colours.
     """
     changes, level = [], logging.INFO
-    kinds, wanted = sorted(set(sizes)), (image_size, image_size)
+    kinds, wanted = sorted(set(sizes)), shape_of(image_size)
+    scaled = f"scaled to {wanted[0]} x {wanted[1]}"
+    form = "square" if wanted[0] == wanted[1] else "part"
     if image_size and not kinds:
-        changes.append(f"the middle square of each image is scaled to {image_size} x {image_size}")
+        changes.append(f"the middle {form} of each image is {scaled}")
         level = logging.WARNING
     elif image_size and kinds != [wanted]:
         found = [f"{height} x {width}" for height, width in dict.fromkeys([kinds[0], kinds[-1]])]
         text = f"images are {' to '.join(found)} (height x width)"
-        sides = sorted({min(size) for size in kinds})
-        if any(height != width for height, width in kinds):
-            middle = f" {sides[0]} x {sides[0]}" if len(sides) == 1 else " square of each"
-            text, level = f"{text}, cropped to the middle{middle}", logging.WARNING
-        if sides != [image_size]:
-            text += f", scaled to {image_size} x {image_size}"
+        kept = sorted({middle(size, wanted)[2:] for size in kinds})
+        if any(middle(size, wanted)[2:] != size for size in kinds):
+            part = f" {kept[0][0]} x {kept[0][1]}" if len(kept) == 1 else f" {form} of each"
+            text, level = f"{text}, cropped to the middle{part}", logging.WARNING
+        if kept != [wanted]:
+            text += f", {scaled}"
         changes.append(text)
     if colour and channels == 1:
         changes.append("images in colour are made grey, as channels is 1")
@@ -164,11 +196,11 @@ def _log_once(level: int, text: str) -> None:
     logging.log(level, "%s", text)
 
 
-def check_image_options(image_size: int, channels: int) -> None:
+def check_image_options(image_size: Size, channels: int) -> None:
     """Refuses impossible sizes and numbers of channels.
 
     Args:
-      image_size: side in pixels, 0 for as it is.
+      image_size: side in pixels, or (height, width); 0 for as it is.
       channels: 1, 3, or 0 for as they are.
 
     Returns:
@@ -177,7 +209,10 @@ def check_image_options(image_size: int, channels: int) -> None:
     Raises:
       UserError: one of them is impossible.
     """
-    if not 0 <= image_size <= 4096:
+    if isinstance(image_size, tuple):
+        if not all(1 <= side <= 4096 for side in image_size):
+            raise UserError(f"height and width {image_size} are not possible; use 1..4096 for each")
+    elif not 0 <= image_size <= 4096:
         raise UserError(f"image_size {image_size} is not possible; use 1..4096, or 0 for as it is")
     if channels not in (0, 1, 3):
         raise UserError(
@@ -197,7 +232,7 @@ def is_grey(picture) -> bool:
     return picture.mode in ("1", "L", "LA", "La", "F") or picture.mode.startswith("I")
 
 
-def decode(path: str | pathlib.Path, *, image_size: int = 0, channels: int = 0) -> np.ndarray:
+def decode(path: str | pathlib.Path, *, image_size: Size = 0, channels: int = 0) -> np.ndarray:
     """Reads one image file of any mode and size.
 
     The EXIF rotation is applied, transparent parts are laid over white, 16-bit greys keep their
@@ -206,7 +241,7 @@ def decode(path: str | pathlib.Path, *, image_size: int = 0, channels: int = 0) 
 
     Args:
       path: the file.
-      image_size: side in pixels; 0 leaves the size as it is.
+      image_size: side in pixels, or (height, width); 0 leaves the size as it is.
       channels: 1 or 3; 0 for 1 if the file is grey and 3 otherwise.
 
     Returns:
@@ -223,7 +258,8 @@ def decode(path: str | pathlib.Path, *, image_size: int = 0, channels: int = 0) 
         channels = channels or (1 if is_grey(picture) else 3)
         if image_size:
             # Lets the JPEG decoder work at a half, a quarter or an eighth where that is enough.
-            picture.draft(None, (2 * image_size, 2 * image_size))
+            side = max(shape_of(image_size))  # before the EXIF rotation, either may be the height
+            picture.draft(None, (2 * side, 2 * side))
         with AT_ONCE.of(picture.width * picture.height):
             picture.load()
             PIL.ImageOps.exif_transpose(picture, in_place=True)
@@ -298,17 +334,17 @@ def _flat(picture):
     return flat
 
 
-def _finish(picture, image_size: int, channels: int) -> np.ndarray:
+def _finish(picture, image_size: Size, channels: int) -> np.ndarray:
     """Crops and resizes a picture in mode L or RGB, and returns uint8 [H, W, channels]."""
     import PIL.Image
 
     mode = "L" if channels == 1 else "RGB"
     if picture.mode != mode:
         picture = picture.convert(mode)
-    if image_size and picture.size != (image_size, image_size):
-        side = min(picture.size)
-        left, top = (picture.width - side) // 2, (picture.height - side) // 2
-        if picture.size != (side, side):
-            picture = picture.crop((left, top, left + side, top + side))
-        picture = picture.resize((image_size, image_size), PIL.Image.Resampling.LANCZOS)
+    wanted, found = shape_of(image_size), (picture.height, picture.width)
+    if image_size and found != wanted:
+        top, left, height, width = middle(found, wanted)
+        if found != (height, width):
+            picture = picture.crop((left, top, left + width, top + height))
+        picture = picture.resize((wanted[1], wanted[0]), PIL.Image.Resampling.LANCZOS)
     return np.asarray(picture).reshape(picture.height, picture.width, channels)

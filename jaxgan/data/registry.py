@@ -39,7 +39,7 @@ def load(
     *,
     data_dir: str = "",
     split: str = "train",
-    image_size: int = 0,
+    image_size: pixels.Size = 0,
     channels: int = 0,
     max_bad_records: int = -1,
     holdout: float = 0.0,
@@ -54,7 +54,8 @@ def load(
         folder of the dataset's name with them; for CIFAR-10 see `cifar.find`; otherwise TensorFlow
         Datasets' own folder.
       split: "train" or "test".
-      image_size: side in pixels that every image is cropped and resized to; 0 for as it is.
+      image_size: side in pixels, or (height, width), that every image is cropped and resized
+        to; 0 for as it is.
       channels: 1 (grey) or 3 (RGB); 0 for as they are, of a folder 3 if any image is in colour.
       max_bad_records: unreadable files of a folder of images skipped before it is an error; -1 for
         10 or 0.1 % of all, whichever is more.
@@ -104,14 +105,14 @@ def needs_tfds(name: str, data_dir: str) -> bool:
     return name not in LOADERS
 
 
-def conform(source: Source, *, image_size: int = 0, channels: int = 0) -> Source:
+def conform(source: Source, *, image_size: pixels.Size = 0, channels: int = 0) -> Source:
     """Resizes and recolours a source in memory; a streamed one does so itself.
 
     What is lost, by cropping, scaling or dropping colours, is logged once.
 
     Args:
       source: any source.
-      image_size: side in pixels; 0 for as it is.
+      image_size: side in pixels, or (height, width); 0 for as it is.
       channels: 1 or 3; 0 for as they are.
 
     Returns:
@@ -139,19 +140,19 @@ def conform(source: Source, *, image_size: int = 0, channels: int = 0) -> Source
     )
 
 
-def _digits(*, data_dir: str, split: str, image_size: int, channels: int) -> Source:
+def _digits(*, data_dir: str, split: str, image_size: pixels.Size, channels: int) -> Source:
     del data_dir, image_size, channels
     return digits.load(split=split)
 
 
-def _idx(name: str, *, data_dir: str, split: str, image_size: int, channels: int) -> Source:
+def _idx(name: str, *, data_dir: str, split: str, image_size: pixels.Size, channels: int) -> Source:
     folder = idx.find(data_dir, name) if data_dir else None
     if folder is None:
         return _tfds(name, data_dir=data_dir, split=split, image_size=image_size, channels=channels)
     return idx.load(folder, name=name, split=split)
 
 
-def _cifar(*, data_dir: str, split: str, image_size: int, channels: int) -> Source:
+def _cifar(*, data_dir: str, split: str, image_size: pixels.Size, channels: int) -> Source:
     place = cifar.find(data_dir) if data_dir else None
     if place is not None:
         return cifar.load(place, split=split)
@@ -166,7 +167,7 @@ def _cifar(*, data_dir: str, split: str, image_size: int, channels: int) -> Sour
         ) from None
 
 
-def _stacked(*, data_dir: str, split: str, image_size: int, channels: int) -> Source:
+def _stacked(*, data_dir: str, split: str, image_size: pixels.Size, channels: int) -> Source:
     del image_size, channels
     if split != "train":
         raise arrays.MissingSplit(
@@ -177,7 +178,7 @@ def _stacked(*, data_dir: str, split: str, image_size: int, channels: int) -> So
     return stacked.stack(stacked.join(train, test))
 
 
-def _arrays(*, data_dir: str, split: str, image_size: int, channels: int) -> Source:
+def _arrays(*, data_dir: str, split: str, image_size: pixels.Size, channels: int) -> Source:
     del image_size, channels
     if not data_dir:
         raise UserError("dataset arrays needs --data_dir=FILE.npz")
@@ -185,7 +186,7 @@ def _arrays(*, data_dir: str, split: str, image_size: int, channels: int) -> Sou
 
 
 def _folder(
-    *, data_dir: str, split: str, image_size: int, channels: int, max_bad_records: int = -1
+    *, data_dir: str, split: str, image_size: pixels.Size, channels: int, max_bad_records: int = -1
 ) -> Source:
     from jaxgan.data import folder
 
@@ -200,7 +201,9 @@ def _folder(
     )
 
 
-def _tfds(name: str, *, data_dir: str, split: str, image_size: int, channels: int) -> Source:
+def _tfds(
+    name: str, *, data_dir: str, split: str, image_size: pixels.Size, channels: int
+) -> Source:
     from jaxgan.data import tfds
 
     return tfds.load(name, data_dir=data_dir, split=split, image_size=image_size, channels=channels)

@@ -44,7 +44,12 @@ LABEL_BYTES = 2**30
 
 
 def load(
-    name: str, *, data_dir: str = "", split: str = "train", image_size: int = 0, channels: int = 0
+    name: str,
+    *,
+    data_dir: str = "",
+    split: str = "train",
+    image_size: pixels.Size = 0,
+    channels: int = 0,
 ) -> "arrays.ArraySource | TfdsSource":
     """Opens a dataset of TensorFlow Datasets, preparing it first where that was not done yet.
 
@@ -52,7 +57,8 @@ def load(
       name: as TFDS writes it: "cifar10", "celeb_a", "dataset/config:1.0.0".
       data_dir: TFDS's folder of prepared datasets; "" for its default, `~/tensorflow_datasets`.
       split: as TFDS writes it.
-      image_size: side in pixels; 0 if all images are of one size, which they then keep.
+      image_size: side in pixels, or (height, width); 0 if all images are of one size, which they
+        then keep.
       channels: 1 or 3; 0 for what the dataset has.
 
     Returns:
@@ -72,13 +78,13 @@ def load(
 class TfdsSource:
     """A prepared dataset whose records are read and decoded when they are asked for."""
 
-    def __init__(self, folder: str, split: str, *, image_size: int = 0, channels: int = 0):
+    def __init__(self, folder: str, split: str, *, image_size: pixels.Size = 0, channels: int = 0):
         """Opens one split; reads no record.
 
         Args:
           folder: of one prepared version, as TFDS lays it out.
           split: name of the split.
-          image_size: side in pixels; 0 if all images are of one size.
+          image_size: side in pixels, or (height, width); 0 if all images are of one size.
           channels: 1 or 3; 0 for what the dataset has.
 
         Raises:
@@ -106,8 +112,10 @@ class TfdsSource:
         self.num_classes = getattr(label, "num_classes", None) or 0
         names = idx.CLASS_NAMES.get(info.name) or getattr(label, "names", None) or ()
         self.class_names = tuple(names) if len(names) == self.num_classes else ()
-        self.image_shape = (image_size or height, image_size or width, channels or depth or 3)
         sizes = [] if None in (height, width) else [(height, width)]
+        if image_size:
+            height, width = pixels.shape_of(image_size)
+        self.image_shape = (height, width, channels or depth or 3)
         form = {"image_size": image_size, "channels": self.image_shape[-1]}
         pixels.log_changes(self.name, sizes, colour=depth == 3, **form)
         self._form = form

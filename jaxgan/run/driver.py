@@ -45,14 +45,16 @@ def load_source(config: Any) -> Source:
     """Opens the training data that the flags of a dataset name: the default of `train`.
 
     Args:
-      config: with `dataset` and `data_dir`, and where it has them `image_size`, `channels`,
-        `max_bad_records` and `holdout`.
+      config: with `dataset` and `data_dir`, and where it has them `image_size`, or `height` and
+        `width`, `channels`, `max_bad_records` and `holdout`.
 
     Returns:
       The source.
     """
     options = ("image_size", "channels", "max_bad_records", "holdout")
     given = {name: getattr(config, name) for name in options if hasattr(config, name)}
+    if getattr(config, "height", 0):
+        given["image_size"] = config.height, config.width
     return data.load(config.dataset, data_dir=config.data_dir, **given)
 
 

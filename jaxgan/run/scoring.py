@@ -73,12 +73,11 @@ class ImageScorer:
           UserError: there is no test split, or no weights, or they do not fit.
         """
         height, width, channels = image_shape
-        side = height if height == width else 0
         load = functools.partial(
             data.load,
             dataset,
             data_dir=data_dir,
-            image_size=side,
+            image_size=(height, width),
             channels=channels,
             holdout=holdout,
         )

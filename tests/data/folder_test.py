@@ -246,3 +246,11 @@ def test_real_pairs_of_all_modes_are_read(real_data, tmp_path):
     source = folder.load(tmp_path, image_size=32)
     assert len(source) == len(names) and source.image_shape == (32, 32, 3)
     assert source.arrays["image"][:, 0, 0].min() > 200  # their corners are transparent, hence white
+
+
+def test_pictures_of_odd_shapes_become_those_of_one_that_is_not_square(tmp_path):
+    for number, size in enumerate([(9, 40), (40, 9), (20, 20), (12, 18)]):  # width, height
+        fill(tmp_path, [f"{number}.png"], size=size)
+    source = folder.load(tmp_path, image_size=(6, 10))
+    assert source.image_shape == (6, 10, 3)
+    assert source[np.arange(4)]["image"].shape == (4, 6, 10, 3)

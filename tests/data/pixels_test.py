@@ -150,3 +150,25 @@ def test_too_many_pixels_and_floats_are_refused(tmp_path, monkeypatch):
     path = save(tmp_path / "a.tif", PIL.Image.new("F", (2, 2)))
     with pytest.raises(OSError, match="no known range"):
         pixels.decode(path)
+
+
+@pytest.mark.parametrize("found", [(30, 50), (50, 30), (17, 90), (12, 18)])
+def test_arrays_and_pictures_are_cropped_to_the_middle_of_a_shape_alike(tmp_path, found):
+    # In the middle of the range: Pillow rounds and clips between rows and columns.
+    image = np.random.default_rng(0).integers(96, 160, (*found, 3), np.uint8)
+    PIL.Image.fromarray(image).save(tmp_path / "x.png")
+    ours = pixels.conform(image[None], image_size=(12, 18))[0]
+    theirs = pixels.decode(tmp_path / "x.png", image_size=(12, 18))
+    assert ours.shape == theirs.shape == (12, 18, 3)
+    assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
+
+
+def test_the_middle_has_the_shape_asked_for():
+    assert pixels.middle((30, 50), (10, 10)) == (0, 10, 30, 30)
+    assert pixels.middle((40, 40), (10, 20)) == (10, 0, 20, 40)
+    assert pixels.middle((100, 40), (50, 20)) == (0, 0, 100, 40)
+
+
+def test_impossible_shapes_are_refused():
+    with pytest.raises(UserError, match=r"height and width \(0, 8\) are not possible; use 1..4096"):
+        pixels.conform(np.zeros((1, 4, 4, 3), np.uint8), image_size=(0, 8))

@@ -73,9 +73,26 @@ def test_images_that_are_not_square_train_as_they_are(tmp_path):
         images.run(_config(tmp_path / "other", "dcgan", **data))
 
 
+def test_pictures_of_odd_shapes_train_at_the_shape_asked_for(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, shape in enumerate([(20, 12), (9, 30), (16, 16), (31, 17)] * 6):
+        pixels = np.random.default_rng(number).integers(0, 255, (*shape, 3), np.uint8)
+        PIL.Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    data = {"dataset": "folder", "data_dir": str(folder), "image_size": 0, "batch_size": 8}
+    shape = {"height": 8, "width": 12}
+    config = _config(tmp_path / "run", "r3gan", **data, **shape)
+    images.run(config)
+    trained = load.load(tmp_path / "run")
+    assert trained.sample(jax.random.key(0), 2)["image"].shape == (2, 8, 12, 3)
+    assert (trained.config.height, trained.config.width) == (8, 12)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"height": 8}, "--height=8 and --width=0 are one shape; give both, or --image_size"),
+        ({"height": 8, "width": 4}, "--height=8 and --width=4 beside --image_size=8; give one"),
         ({"groups": "3,2"}, "groups 3 do not divide 16 channels"),
         ({"widths": "8,8,8,8,8"}, "an image of 8 x 8 cannot be made by 5 stages"),
         ({"widths": "8,x"}, "--widths=8,x is not a list of positive numbers"),
