@@ -32,7 +32,7 @@ from jaxgan.data import spec as specs
 from jaxgan.data.registry import Source
 from jaxgan.data.spec import Spec
 from jaxgan.metrics import features, frechet, reference
-from jaxgan.run import cli, driver
+from jaxgan.run import cli, driver, launch
 from jaxgan.state import GANState
 from jaxgan.types import Array, Batch, Key, Metrics
 
@@ -67,6 +67,7 @@ class Config(images.Config):
 
 def run(config: Config) -> list[dict[str, float]]:
     """Trains, scores and prints; returns the settings with their scores, the best one first."""
+    launch.initialize(config)
     source = driver.load_source(config)
     spec = specs.describe(source)
     config = config.resolved(spec)
