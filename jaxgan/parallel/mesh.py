@@ -58,7 +58,7 @@ def check_batch_size(batch_size: int, num_devices: int, *, accumulate: int = 1) 
         below = batch_size // shares * shares
         near = f"{below} or {below + shares}" if below else f"{shares}"
         over = f"over {num_devices} devices" if num_devices > 1 or accumulate == 1 else ""
-        into = f"into --accumulate={accumulate} micro-batches" if accumulate > 1 else ""
+        into = f"into {accumulate} micro-batches" if accumulate > 1 else ""
         told = f"{over}, each share {into}" if over and into else over or into
         raise UserError(f"batch_size {batch_size} does not divide {told}; try {near}")
 

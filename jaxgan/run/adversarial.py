@@ -54,6 +54,12 @@ class AdversarialConfig(RunConfig):
         "Both players at once from one forward of G, D then G on the same fakes, or on fresh ones.",
         choices=("simultaneous", "alternating", "fresh"),
     )
+    disc_steps: int = cli.field(
+        1,
+        "Updates of D to one of G, with --update=fresh: each batch falls into so many shares, of "
+        "which D sees one after the other, and G learns from as many examples as are in one.",
+        minimum=1,
+    )
     accumulate: int = cli.field(
         1,
         "Micro-batches that a batch is computed in, one after the other: less memory, more time, "
@@ -101,7 +107,12 @@ class AdversarialConfig(RunConfig):
     def __post_init__(self):
         """Checks every field, that gamma can move as asked, and that frozen layers are trained."""
         super().__post_init__()
-        parallel.check_batch_size(self.batch_size, 1, accumulate=self.accumulate)
+        parallel.check_batch_size(self.batch_size, 1, accumulate=self.micro_batches)
+        if self.disc_steps > 1 and self.update != "fresh":
+            raise UserError(
+                f"--disc_steps={self.disc_steps} needs fakes of its own for each update; give "
+                f"--update=fresh, not {self.update}"
+            )
         if self.accumulate > 1 and self.loss == "relativistic_average":
             raise UserError(
                 f"--accumulate={self.accumulate} shows --loss=relativistic_average a micro-batch, "
@@ -132,7 +143,7 @@ class AdversarialConfig(RunConfig):
     @property
     def micro_batches(self) -> int:
         """How many a batch is computed in."""
-        return self.accumulate
+        return self.accumulate * self.disc_steps
 
     @property
     def rates_decay(self) -> bool:
@@ -222,16 +233,16 @@ def optimizers(
     Returns:
       (the generator's, the discriminator's).
     """
-    length, b2 = config.burn_in, config.beta2
-    if config.beta2_final:
-        b2 = schedules.cosine(b2, config.beta2_final, length)
 
-    def adam(rate: float) -> optax.GradientTransformation:
+    def adam(rate: float, updates: int) -> optax.GradientTransformation:
+        length, b2 = updates * config.burn_in, config.beta2
+        if config.beta2_final:
+            b2 = schedules.cosine(b2, config.beta2_final, length)
         if config.rates_decay:
             rate = optax.cosine_decay_schedule(rate, length, alpha=config.lr_final)  # pyright: ignore
         return schedules.adam(rate, b1=config.beta1, b2=b2)
 
-    return adam(config.gen_lr), adam(config.disc_lr)
+    return adam(config.gen_lr, 1), adam(config.disc_lr, config.disc_steps)
 
 
 def latent_experiment(
@@ -422,11 +433,13 @@ def _gamma(config: AdversarialConfig) -> Callable[[Array], Any]:
 
 def _update(config: AdversarialConfig, game: Game, gen_tx, disc_tx) -> StepFn:
     """One update of both players."""
-    n = config.accumulate
+    n, times = config.accumulate, config.disc_steps
     if config.update == "fresh":
-        return steps.chain(
-            steps.disc_step(game, disc_tx, accumulate=n),
-            steps.gen_step(game, gen_tx, accumulate=n),
-        )
+        disc = steps.disc_step(game, disc_tx, accumulate=n)
+        gen = steps.gen_step(game, gen_tx, accumulate=n)
+        if times > 1:
+            disc = steps.microbatches(disc, times)
+            gen = steps.map_batch(lambda batch: {k: x[::times] for k, x in batch.items()}, gen)
+        return steps.chain(disc, gen)
     both = {"simultaneous": steps.simultaneous_step, "alternating": steps.alternating_step}
     return both[config.update](game, gen_tx, disc_tx, accumulate=n)

@@ -236,9 +236,9 @@ def out_of_memory_in_one_line(config: RunConfig, mesh: parallel.Mesh) -> Iterato
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        kind, more = jax.devices()[0].device_kind, 2 * config.micro_batches
-        can = hasattr(config, "accumulate") and config.batch_size % (more * mesh.size) == 0
-        less = f"--accumulate={more} to go on, " if can else ""
+        kind, accumulate = jax.devices()[0].device_kind, 2 * getattr(config, "accumulate", 0)
+        can = accumulate and config.batch_size % (2 * config.micro_batches * mesh.size) == 0
+        less = f"--accumulate={accumulate} to go on, " if can else ""
         raise OutOfMemory(
             f"out of memory: --batch_size={config.batch_size} over {mesh.size} x {kind} does not "
             f"fit; use {less}a smaller --batch_size in another workdir, --compute_dtype=bfloat16, "

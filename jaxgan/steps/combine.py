@@ -175,7 +175,11 @@ def microbatches(step: StepFn, n: int) -> StepFn:
         def body(state: GANState, each: tuple[Key, Batch]) -> tuple[GANState, Metrics]:
             return step(each[0], state, {**each[1], **resident})
 
-        state, metrics = jax.lax.scan(body, state, (jax.random.split(key, n), rows))
+        # Convolutions in a loop are slow on CPU.
+        def run(unroll: int) -> tuple[GANState, Metrics]:
+            return jax.lax.scan(body, state, (jax.random.split(key, n), rows), unroll=unroll)
+
+        state, metrics = jax.lax.platform_dependent(cpu=lambda: run(n), default=lambda: run(1))
         return state, _summary(metrics, lambda values: values.mean(0))
 
     return shared

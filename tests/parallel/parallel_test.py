@@ -185,9 +185,9 @@ def test_the_message_names_the_nearest_sizes_that_work(size, devices, remedy):
 
 
 def test_the_message_names_sizes_that_work_in_micro_batches_too():
-    with pytest.raises(UserError, match=r"100 .* into --accumulate=3 micro-batches; try 99 or 102"):
+    with pytest.raises(UserError, match=r"100 .* into 3 micro-batches; try 99 or 102"):
         parallel.check_batch_size(100, 1, accumulate=3)
-    over = "over 8 devices, each share into --accumulate=3 micro-batches; try 96 or 120"
+    over = "over 8 devices, each share into 3 micro-batches; try 96 or 120"
     with pytest.raises(UserError, match=f"batch_size 104 does not divide {over}$"):
         parallel.check_batch_size(104, 8, accumulate=3)
     parallel.check_batch_size(96, 8, accumulate=3)

@@ -39,12 +39,33 @@ def test_a_run_goes_on_as_it_began_in_another_number_of_micro_batches(tmp_path):
 
 
 def test_micro_batches_that_cannot_be_are_one_line(tmp_path):
-    with pytest.raises(UserError, match="batch_size 16 .*--accumulate=3 .*; try 15 or 18$"):
+    with pytest.raises(UserError, match="batch_size 16 .* into 3 micro-batches; try 15 or 18$"):
         runs.config(tmp_path / "run", accumulate=3)
     with pytest.raises(UserError, match="batch_size 16 .* over 8 devices, .* try 32$"):
         toy.run(runs.config(tmp_path / "run", accumulate=4))
     with pytest.raises(UserError, match="relativistic_average .*use --loss=relativistic or"):
         runs.config(tmp_path / "run", accumulate=2, loss="relativistic_average")
+
+
+def test_several_updates_of_d_to_one_of_g_are_trained_and_their_rates_end_together(tmp_path):
+    settings = {"penalty": "none", "loss": "hinge", "update": "fresh", "disc_steps": 2}
+    decay = {"decay_steps": 2, "lr_final": 0.0, "beta1": 0.0}
+    state = toy.run(runs.config(tmp_path / "run", num_steps=2, **settings, **decay))
+    updates = {
+        player: {int(x) for x in jax.tree.leaves(of.opt_state) if x.ndim == 0}
+        for player, of in (("gen", state.gen), ("disc", state.disc))
+    }
+    assert updates == {"gen": {2}, "disc": {4}}
+    later = toy.run(runs.config(tmp_path / "run", num_steps=3, **settings, **decay))
+    assert tiny.largest_difference(state.gen.params, later.gen.params) == 0
+    assert tiny.largest_difference(state.disc.params, later.disc.params) == 0
+
+
+def test_several_updates_of_d_need_fresh_fakes_and_a_batch_that_divides(tmp_path):
+    with pytest.raises(UserError, match="--disc_steps=2 needs .* give --update=fresh, not simult"):
+        runs.config(tmp_path / "run", disc_steps=2, update="simultaneous")
+    with pytest.raises(UserError, match="batch_size 16 .* into 6 micro-batches; try 12 or 18$"):
+        runs.config(tmp_path / "run", disc_steps=3, accumulate=2, update="fresh")
 
 
 @pytest.mark.slow  # compiles two programs
