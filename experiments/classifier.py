@@ -18,25 +18,22 @@ import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from experiments import _classifiers
 from jaxgan import data, ema, images, parallel
 from jaxgan.data import arrays, pipeline, subsets
 from jaxgan.data.registry import Source
-from jaxgan.metrics import classifiers, features, reference, weights
+from jaxgan.metrics import features, reference, weights
 from jaxgan.run import cli
-from jaxgan.types import Array, PyTree, UserError
+from jaxgan.types import Array, UserError
 
 SMALLEST = 8  # pixels a side
 LEAST_STEPS = 1000  # of a small dataset, unless --epochs says otherwise
-WHITENED = 5000  # images that the first convolution of colour photographs is made of
 OWN = "; -1 for the network's own"
 
 
@@ -84,36 +81,16 @@ class Config:
         net = self.net
         if net == "auto":
             net = "digits" if train.image_shape[2] == 1 else "colour"
-        own = {name: value for name, value in RECIPES[net].items() if getattr(self, name) == -1}
+        own = {
+            name: value
+            for name, value in _classifiers.RECIPES[net].items()
+            if getattr(self, name) == -1
+        }
         config = dataclasses.replace(self, net=net, **own)
         if self.epochs == -1:
             least = -(-LEAST_STEPS * config.batch_size // len(train))
             config = dataclasses.replace(config, epochs=max(config.epochs, least))
         return config
-
-
-RECIPES = {
-    "digits": {
-        "epochs": 8,
-        "batch_size": 256,
-        "learning_rate": 2e-3,
-        "weight_decay": 1e-4,
-        "smoothing": 0.0,
-        "max_shift": 2,
-        "flip": 0,
-        "decay": 0.995,
-    },
-    "colour": {
-        "epochs": 11,
-        "batch_size": 512,
-        "learning_rate": 0.75,
-        "weight_decay": 1.3e-3,
-        "smoothing": 0.2,
-        "max_shift": 2,
-        "flip": 1,
-        "decay": 0.995,
-    },
-}
 
 
 def run(config: Config) -> dict[str, object]:
@@ -122,7 +99,8 @@ def run(config: Config) -> dict[str, object]:
     train, test, fingerprint = open_data(config)
     path = out_file(config, train.image_shape, fingerprint)
     config = config.resolved(train)
-    kind, num_steps = NETS[config.net], config.epochs * len(train) // config.batch_size + 1
+    kind = _classifiers.NETS[config.net]
+    num_steps = config.epochs * len(train) // config.batch_size + 1
     net, variables = kind.make(config, train)
     tx = kind.optimizer(config, num_steps)
     state = variables, tx.init(variables["params"]), jax.tree.map(jnp.copy, variables)
@@ -173,88 +151,6 @@ def run(config: Config) -> dict[str, object]:
     for text in reference.feature_warnings(record):
         print(f"note: {text}")
     return record
-
-
-def _digits(config: Config, train: Source) -> tuple[nn.Module, PyTree]:
-    """The small network, and its first variables."""
-    net = classifiers.DigitClassifier(**_sizes(train))
-    return net, _initial(net, config, train)
-
-
-def _colour(config: Config, train: Source) -> tuple[nn.Module, PyTree]:
-    """The residual network, and its first variables."""
-    net = classifiers.ColourClassifier(**_sizes(train), folded=False)
-    variables = _initial(net, config, train)
-    some = np.random.default_rng(config.seed).permutation(len(train))[:WHITENED]
-    stem = classifiers.whitening(train[np.sort(some)]["image"], net.halvings)
-    return net, {**variables, "params": {**variables["params"], "Conv_0": stem}}
-
-
-def _sizes(train: Source) -> dict[str, int]:
-    halvings = classifiers.halvings_for(train.image_shape)
-    return {"num_classes": train.num_classes, "halvings": halvings}
-
-
-def _initial(net: nn.Module, config: Config, train: Source) -> PyTree:
-    blank = jnp.zeros((1, *train.image_shape))
-    return jax.jit(net.init)(jax.random.key(config.seed), blank)
-
-
-def _adamw(config: Config, num_steps: int) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay, warmed up over a tenth of the steps."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        0.0, config.learning_rate, num_steps // 10, num_steps
-    )
-    return optax.adamw(schedule, weight_decay=config.weight_decay)
-
-
-def _sgd(config: Config, num_steps: int) -> optax.GradientTransformation:
-    """Nesterov's momentum with a triangular rate, all biases learning 64 times as fast.
-
-    See "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" by Jordan
-    (https://arxiv.org/abs/2404.00498), section 3. The first convolution stays as it is.
-    """
-    peak = max(1, round(0.23 * num_steps))
-    rise = optax.linear_schedule(0.2, 1.0, peak)
-    fall = optax.linear_schedule(1.0, 0.07, max(1, num_steps - peak))
-    share = optax.join_schedules([rise, fall], [peak])
-
-    def sgd(times: float) -> optax.GradientTransformation:
-        return optax.chain(
-            optax.add_decayed_weights(config.weight_decay / times),
-            optax.sgd(lambda step: times * config.learning_rate * share(step), 0.85, nesterov=True),
-        )
-
-    def kind(path, _) -> str:
-        names = [entry.key for entry in path]
-        return "fixed" if names[0] == "Conv_0" or names[-1] == "scale" else names[-1]
-
-    return optax.multi_transform(
-        {"fixed": optax.set_to_zero(), "bias": sgd(64.0), "kernel": sgd(1.0)},
-        lambda params: jax.tree_util.tree_map_with_path(kind, params),
-    )
-
-
-class Net(NamedTuple):
-    """A network, and what its training needs.
-
-    Attributes:
-      make: config and training data -> the network and its first variables.
-      optimizer: config and number of steps -> the Optax transformation.
-      finished: averaged variables -> the parameters to keep.
-      in_training: further arguments of the network in training.
-    """
-
-    make: Callable[[Config, Source], tuple[nn.Module, PyTree]]
-    optimizer: Callable[[Config, int], optax.GradientTransformation]
-    finished: Callable[[Mapping[str, PyTree]], PyTree]
-    in_training: Mapping[str, bool]
-
-
-NETS = {
-    "digits": Net(_digits, _adamw, lambda variables: variables["params"], {}),
-    "colour": Net(_colour, _sgd, classifiers.folded, {"train": True}),
-}
 
 
 def open_data(config: Config) -> tuple[Source, Source, str]:

@@ -3,10 +3,9 @@ r"""Any images: DCGAN, ResNet, R3GAN or StyleGAN2, with labels or without, at an
     python -m experiments.images --net=r3gan --dataset=folder --data_dir=DIR --image_size=64 \
         --workdir=runs/mine
 
---image_size=0 takes images of one size as they are, square or not; --height and --width make them
-of a shape. The published networks are the
-defaults, made for accelerators: --widths=64,64,64,64 makes smaller ones, for a CPU. --condition
-says how labels take part:
+--image_size=0 takes images of one size as they are, square or not; --height and --width crop and
+scale them to a shape. The published networks are the defaults, made for accelerators:
+--widths=64,64,64,64 makes smaller ones, for a CPU. --condition says how labels take part:
 
     concat      G sees the label beside the latent, D in further channels of the image
     projection  G sees it beside the latent, D by an inner product with its features
@@ -14,7 +13,7 @@ says how labels take part:
     cbn         G sees it in the gains and biases of its norms (--net=resnet), D by an inner product
 
 --dry_run tells sizes and memory. The flagfiles named *_full or after a paper's dataset have the
-settings published for it.
+settings published for it. Which penalty and rate suit the images, `experiments.tune` finds.
 """
 
 from typing import Any
@@ -22,7 +21,7 @@ from typing import Any
 import jax
 from flax import linen as nn
 
-from experiments import networks
+from experiments import _networks
 from jaxgan import collectives, latents, losses, steps
 from jaxgan.data.spec import Spec
 from jaxgan.run import adversarial, cli, driver
@@ -33,7 +32,7 @@ from jaxgan.types import Array, Batch, Key, PyTree, UserError
 
 
 @cli.config(beta1=0.0, unroll_seeds=True)
-class Config(networks.NetworkConfig):
+class Config(_networks.NetworkConfig):
     """The flags of this experiment; the flagfiles in experiments/flags set those of a recipe."""
 
     image_size: int = cli.field(
@@ -70,14 +69,14 @@ class Config(networks.NetworkConfig):
 def build(config: Config, spec: Spec) -> Experiment:
     """Makes the experiment of a config and its data."""
     shape, labels = spec.shapes["image"], spec.num_classes if config.label_flag else 0
-    gen, disc = networks.players(config, shape, labels)
+    gen, disc = _networks.players(config, shape, labels)
     gen_terms, disc_terms = class_terms(config)
     with_path = path_step(config, gen) if config.path_weight else None
     experiment = adversarial.latent_experiment(
         config,
         gen,
         disc,
-        dim=networks.latent_dim(config),
+        dim=_networks.latent_dim(config),
         shape=shape,
         label_counts=(spec.label_counts or (1,) * labels) if labels else (),
         gen_terms=gen_terms,
@@ -112,7 +111,7 @@ def path_step(config: Config, gen: nn.Module) -> StepFn:
     def latent(key: Key, variables: PyTree, batch: Batch) -> Array:
         z_key, mix_key = jax.random.split(key)
         z = collectives.share(
-            lambda key, num: latents.normal(key, num, networks.latent_dim(config)),
+            lambda key, num: latents.normal(key, num, _networks.latent_dim(config)),
             z_key,
             batch["image"].shape[0],
             config.axis_name,
