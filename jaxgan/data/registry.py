@@ -157,14 +157,7 @@ def _cifar(*, data_dir: str, split: str, image_size: pixels.Size, channels: int)
     if place is not None:
         return cifar.load(place, split=split)
     options = {"image_size": image_size, "channels": channels}
-    try:
-        return _tfds(cifar.NAME, data_dir=data_dir, split=split, **options)
-    except arrays.MissingSplit:
-        raise
-    except UserError as error:
-        raise UserError(
-            f"{error}; or put {cifar.BINARY.archive} into the folder given as --data_dir"
-        ) from None
+    return _tfds(cifar.NAME, data_dir=data_dir, split=split, **options)
 
 
 def _stacked(*, data_dir: str, split: str, image_size: pixels.Size, channels: int) -> Source:

@@ -1,8 +1,7 @@
 """TensorFlow Datasets read without TensorFlow, and one line for all that can go wrong.
 
-The MNIST family has its own builder, because the stock one needs TensorFlow to prepare the files.
-It checks them against TFDS's registered checksums and finds them without a network in
-`<data_dir>/downloads/manual/`. Every other name goes to `tfds.builder`.
+The MNIST family and CIFAR-10 have builders of our own (`builders`), because the stock ones need
+TensorFlow to prepare the files. Every other name goes to `tfds.builder`.
 """
 
 import contextlib
@@ -15,26 +14,16 @@ import sys
 import threading
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from absl import logging
 
 from jaxgan import types
-from jaxgan.data import arrays, idx, pixels
+from jaxgan.data import arrays, builders, cifar, idx, pixels
 from jaxgan.types import UserError
 
-# Where TFDS itself fetches these from: its registered checksums belong to these addresses.
-URLS = {
-    "mnist": "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    "fashion_mnist": "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-    "kmnist": "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
-}
-FILES = {
-    split: {key: f"{prefix}-{part}.gz" for key, part in idx.PARTS.items()}
-    for split, prefix in idx.PREFIXES.items()
-}
+CLASS_NAMES = {**idx.CLASS_NAMES, cifar.NAME: cifar.CLASS_NAMES}
 PROBE_URL = "https://storage.googleapis.com/"
 PROBE_SECONDS = 3.0
 # A set that takes less than this, decoded, is read into memory once.
@@ -110,7 +99,7 @@ class TfdsSource:
             raise UserError(f"{self.name}: images differ in size; set image_size")
         label = info.features["label"] if "label" in info.features else None
         self.num_classes = getattr(label, "num_classes", None) or 0
-        names = idx.CLASS_NAMES.get(info.name) or getattr(label, "names", None) or ()
+        names = CLASS_NAMES.get(info.name) or getattr(label, "names", None) or ()
         self.class_names = tuple(names) if len(names) == self.num_classes else ()
         sizes = [] if None in (height, width) else [(height, width)]
         if image_size:
@@ -208,21 +197,20 @@ def prepared(name: str, root: str | None) -> str:
       UserError: unknown name, no network, damaged files.
     """
     stock = _as_user_error(name, lambda: _stock_builder(name, root))
-    if name not in URLS:
+    if name not in builders.OWN:
         if not stock.is_prepared():
             _probe(name, PROBE_URL, stock.data_dir)
             _prepare(name, stock)
         return stock.data_dir
-    own = _as_user_error(name, lambda: _family_builder(name, root))
+    own = _as_user_error(name, lambda: builders.make(name, root))
     if own.is_prepared():
         return own.data_dir
     # Whoever prepared the set with TensorFlow in a format to be indexed has no need of ours.
     if stock.is_prepared() and stock.info.file_format.value in ("array_record", "parquet"):
         return stock.data_dir
     downloads = pathlib.Path(own.data_dir).parents[2] / "downloads"
-    files = [file for part in FILES.values() for file in part.values()]
-    if not all(_is_there(downloads, name, file) for file in files):
-        _probe(name, URLS[name], downloads / "manual")
+    if not builders.are_there(name, downloads):
+        _probe(name, builders.OWN[name].url, downloads / "manual")
     _prepare(name, own)
     return own.data_dir
 
@@ -252,54 +240,6 @@ def _stock_builder(name: str, root: str | None) -> Any:
                 f" TensorFlow Datasets; {near}"
             ) from None
         raise
-
-
-def _family_builder(name: str, root: str | None) -> Any:
-    """A builder of one member of the MNIST family that needs no TensorFlow."""
-    import tensorflow_datasets as tfds
-
-    class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        """28x28 grey images in ten classes, stored as plain tensors."""
-
-        VERSION = tfds.core.Version("3.0.1")
-        # A configuration of its own keeps it apart from what the stock builder has prepared.
-        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="uint8", description="Plain tensors.")]
-
-        def _info(self):
-            image = tfds.features.Tensor(shape=(28, 28, 1), dtype=np.uint8)
-            features = {"image": image, "label": tfds.features.ClassLabel(num_classes=10)}
-            return tfds.core.DatasetInfo(
-                builder=self,
-                features=tfds.features.FeaturesDict(features),
-                supervised_keys=("image", "label"),
-            )
-
-        def _split_generators(self, dl_manager):
-            paths: Any = dl_manager.download(
-                {
-                    split: {key: URLS[name] + file for key, file in files.items()}
-                    for split, files in FILES.items()
-                }
-            )
-            return {split: self._generate_examples(**found) for split, found in paths.items()}
-
-        def _generate_examples(self, image, label) -> Iterator[tuple[int, dict[str, Any]]]:
-            images, labels = idx.read_idx(image, ndim=3), idx.read_idx(label, ndim=1)
-            for i, (one, number) in enumerate(zip(images, labels, strict=True)):
-                yield i, {"image": one[..., None], "label": int(number)}
-
-    Builder.name = name
-    return Builder(data_dir=root, file_format="array_record")
-
-
-def _is_there(downloads: pathlib.Path, name: str, file: str) -> bool:
-    """Whether a file lies where a person puts it, or where TFDS keeps what it has fetched."""
-    from tensorflow_datasets.core.download import checksums, resource
-
-    url = URLS[name] + file
-    cached = resource.get_dl_fname(url, checksums.get_all_url_infos()[url].checksum)
-    places = (downloads / "manual" / file, downloads / name / cached, downloads / cached)
-    return any(path.exists() for path in places)
 
 
 def _prepare(name: str, builder: Any) -> None:
@@ -355,8 +295,8 @@ def _probe(name: str, url: str, place: str | os.PathLike) -> None:
     thread.join(PROBE_SECONDS)
     if answered.is_set():
         return
-    if name in URLS:
-        files = ", ".join(file for files in FILES.values() for file in files.values())
+    if name in builders.OWN:
+        files = ", ".join(builders.files(name))
         raise UserError(
             f"{name}: not found here, and {parts.hostname} cannot be reached; connect to the"
             f" network, or put {files} into {place} or into the folder given as --data_dir"

@@ -146,12 +146,3 @@ def test_a_damaged_archive_is_one_line(tmp_path):
         archive.add(__file__, arcname="other")
     with pytest.raises(UserError, match=r"holds no cifar-10-batches-bin/data_batch_1.bin"):
         data.load("cifar10", data_dir=str(tmp_path))
-
-
-def test_where_nothing_is_found_the_archive_is_asked_for(tmp_path, monkeypatch):
-    def refused(*args, **options):
-        raise UserError("cifar10: not found")
-
-    monkeypatch.setattr(registry, "_tfds", refused)
-    with pytest.raises(UserError, match="not found; or put cifar-10-binary.tar.gz into"):
-        data.load("cifar10", data_dir=str(tmp_path))

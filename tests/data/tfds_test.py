@@ -1,3 +1,4 @@
+import functools
 import gzip
 import hashlib
 import io
@@ -5,6 +6,7 @@ import pickle
 import shutil
 import socket
 import struct
+import tarfile
 import time
 
 import numpy as np
@@ -14,7 +16,7 @@ import tensorflow_datasets
 from tensorflow_datasets.core.download import checksums
 
 from jaxgan import data
-from jaxgan.data import pipeline, tfds
+from jaxgan.data import builders, cifar, pipeline, tfds
 from jaxgan.types import UserError
 
 SIZES = {"train": 30, "test": 12}
@@ -40,8 +42,23 @@ def no_network(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+@functools.cache
+def archive():
+    """CIFAR-10's, with two images a file, each filled with its number."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for number, name in enumerate(cifar.BINARY.files["train"] + cifar.BINARY.files["test"]):
+            rows = [[i % 10] + [i] * cifar.PIXELS for i in (2 * number, 2 * number + 1)]
+            info = tarfile.TarInfo(f"{cifar.BINARY.folder}/{name}")
+            info.size = 2 * (1 + cifar.PIXELS)
+            tar.addfile(info, io.BytesIO(np.array(rows, np.uint8).tobytes()))
+    return packed.getvalue()
+
+
 def content(name, split, key):
     """A small idx file: every image is filled with its number, every label its last figure."""
+    if name == "cifar10":
+        return archive()
     num = SIZES[split]
     shade = np.arange(num, dtype=np.uint8) + (100 if name == "fashion_mnist" else 0)
     array = np.repeat(shade, 784).reshape(num, 28, 28) if key == "image" else shade % 10
@@ -53,11 +70,11 @@ def content(name, split, key):
 def registered(monkeypatch):
     """Registers small files with TFDS in place of the real ones."""
     infos = {}
-    for name, url in tfds.URLS.items():
-        for split, files in tfds.FILES.items():
+    for name, own in builders.OWN.items():
+        for split, files in own.files.items():
             for key, file in files.items():
                 found = content(name, split, key)
-                infos[url + file] = checksums.UrlInfo(
+                infos[own.url + file] = checksums.UrlInfo(
                     size=len(found), checksum=hashlib.sha256(found).hexdigest(), filename=file
                 )
     monkeypatch.setattr(checksums, "get_all_url_infos", lambda: dict(infos))
@@ -69,9 +86,10 @@ def manual(tmp_path, registered):
     """A data folder with the four files of MNIST where a person would put them."""
     folder = tmp_path / "downloads" / "manual"
     folder.mkdir(parents=True)
-    for split, files in tfds.FILES.items():
-        for key, file in files.items():
-            (folder / file).write_bytes(content("mnist", split, key))
+    for name in ("mnist", "cifar10"):
+        for split, files in builders.OWN[name].files.items():
+            for key, file in files.items():
+                (folder / file).write_bytes(content(name, split, key))
     return tmp_path
 
 
@@ -93,6 +111,18 @@ def test_the_mnist_family_has_the_names_of_its_classes(manual):
     assert data.load("mnist", data_dir=str(manual)).class_names == idx.CLASS_NAMES["mnist"]
 
 
+def test_cifar10_is_prepared_from_its_archive_without_tensorflow(manual, monkeypatch):
+    monkeypatch.setattr(cifar, "RECORDS", 2)
+    source = data.load("cifar10", data_dir=str(manual))
+    image, label = source.arrays["image"], source.arrays["label"]
+    assert image.shape == (10, 32, 32, 3) and source.class_names == cifar.CLASS_NAMES
+    np.testing.assert_array_equal(np.sort(image[:, 5, 5, 1]), np.arange(10))
+    np.testing.assert_array_equal(image[:, 0, 31, 2], label)
+    shutil.rmtree(manual / "downloads")
+    test = data.load("cifar10", data_dir=str(manual), split="test")
+    assert sorted(test.arrays["image"][:, 0, 0, 0]) == [10, 11]
+
+
 def test_prepared_set_is_used_again_without_its_files(manual):
     first = data.load("mnist", data_dir=str(manual))
     shutil.rmtree(manual / "downloads")
@@ -106,9 +136,10 @@ def test_files_that_tfds_fetched_before_are_used(tmp_path, registered):
 
     folder = tmp_path / "downloads" / "kmnist"
     folder.mkdir(parents=True)
-    for split, files in tfds.FILES.items():
+    own = builders.OWN["kmnist"]
+    for split, files in own.files.items():
         for key, file in files.items():
-            url = tfds.URLS["kmnist"] + file
+            url = own.url + file
             path = folder / resource.get_dl_fname(url, registered[url].checksum)
             path.write_bytes(content("kmnist", split, key))
             path.with_name(path.name + ".INFO").write_text('{"urls": [], "dataset_names": []}')
@@ -129,10 +160,10 @@ def test_damaged_file_fails_its_checksum_and_prepares_nothing(manual, bad):
             data.load("mnist", data_dir=str(manual))
 
 
-@pytest.mark.parametrize("name", tfds.URLS)
+@pytest.mark.parametrize("name", builders.OWN)
 def test_without_network_and_data_both_remedies_are_named_at_once(tmp_path, name):
-    before = time.monotonic()
-    with pytest.raises(UserError, match="connect to the network, or put train-images") as error:
+    before, file = time.monotonic(), builders.files(name)[0]
+    with pytest.raises(UserError, match=f"connect to the network, or put {file}") as error:
         data.load(name, data_dir=str(tmp_path / "nowhere"))
     assert time.monotonic() - before < 10
     assert str(tmp_path / "nowhere/downloads/manual") in str(error.value)
@@ -141,8 +172,8 @@ def test_without_network_and_data_both_remedies_are_named_at_once(tmp_path, name
 
 
 def test_other_set_without_network_names_what_to_do(tmp_path):
-    with pytest.raises(UserError, match="cifar10: not found at .* array_record"):
-        data.load("cifar10", data_dir=str(tmp_path))
+    with pytest.raises(UserError, match="cifar100: not found at .* array_record"):
+        data.load("cifar100", data_dir=str(tmp_path))
 
 
 def test_network_that_swallows_everything_is_given_up(tmp_path, monkeypatch):
@@ -211,8 +242,8 @@ class Fake:
 def test_what_tfds_raises_becomes_one_line(monkeypatch, error, words):
     monkeypatch.setattr(tfds, "_stock_builder", lambda name, root: Fake(error))
     monkeypatch.setattr(socket, "create_connection", lambda *a, **k: socket.socket())
-    with pytest.raises(UserError, match=f"cifar10: .*{words}") as raised:
-        data.load("cifar10")
+    with pytest.raises(UserError, match=f"cifar100: .*{words}") as raised:
+        data.load("cifar100")
     assert "\n" not in str(raised.value)
 
 
