@@ -156,7 +156,17 @@ class Attention(nn.Module):
 
 
 def applied(options: Options, layer: nn.Module, x: Array, train: bool) -> Array:
-    """A layer's output, its kernel divided by its spectral norm where that is asked for."""
+    """Applies a layer, its kernel divided by its spectral norm where that is asked for.
+
+    Args:
+      options: of the network.
+      layer: made in place, see `normalization.SpectralNorm`.
+      x: its input.
+      train: improves the estimate of the norm.
+
+    Returns:
+      The layer's output.
+    """
     if options.spectral:
         return normalization.SpectralNorm(layer, name=f"{layer.name}_norm")(x, train=train)
     return layer(x)  # pyright: ignore[reportCallIssue]
@@ -164,7 +174,7 @@ def applied(options: Options, layer: nn.Module, x: Array, train: bool) -> Array:
 
 def _convolved(options: Options, width: int, x: Array, train: bool) -> Array:
     gain = math.sqrt(2)  # for the ReLU before or after it
-    conv = layers.Conv(width, 3, kernel_init=glorot(gain), dtype=options.dtype)
+    conv = layers.Conv(width, 3, kernel_init=glorot(gain=gain), dtype=options.dtype)
     return applied(options, conv, x, train)
 
 
@@ -174,7 +184,15 @@ def _shortcut(options: Options, width: int, x: Array, train: bool) -> Array:
 
 
 def norm(options: Options, **changes: Any) -> layers.Norm:
-    """A norm with ReLU after it."""
+    """Makes a norm with ReLU after it.
+
+    Args:
+      options: of the network.
+      **changes: fields of `layers.Norm` that are to be others.
+
+    Returns:
+      The norm, to be called with x and `train`.
+    """
     own = {"momentum": options.momentum, "axis_name": options.axis_name, "dtype": options.dtype}
     return layers.Norm(options.norm, **{**own, "slope": 0.0, **changes})
 
@@ -192,6 +210,16 @@ def _halved(x: Array) -> Array:
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
-def glorot(gain: float = 1.0) -> Any:
-    """Weights of a variance between those that inputs and outputs ask for, times gain squared."""
+def glorot(*, gain: float = 1.0) -> Any:
+    """Makes an initialiser whose variance lies between those that inputs and outputs ask for.
+
+    See "Understanding the difficulty of training deep feedforward neural networks" by Glorot and
+    Bengio (2010), equation 16.
+
+    Args:
+      gain: times the standard deviation.
+
+    Returns:
+      The initialiser.
+    """
     return nn.initializers.variance_scaling(gain**2, "fan_avg", "uniform")

@@ -31,7 +31,8 @@ def _config(workdir, net, **settings):
         ("dcgan", {"condition": "concat"}),
         ("r3gan", {"condition": "projection", "beta2_final": 0.95, "ema_ramp": True}),
         ("dcgan", {"condition": "ac", "class_loss": "hinge"}),
-        ("stylegan2", {"condition": "projection"}),
+        # The largest program; `sample_test.py` trains and samples a StyleGAN2 too.
+        pytest.param("stylegan2", {"condition": "projection"}, marks=pytest.mark.slow),
         ("resnet", {"condition": "cbn", "embedding": 4, "hierarchical": True}),
     ],
     ids=lambda value: value if isinstance(value, str) else value["condition"],

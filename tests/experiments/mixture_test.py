@@ -132,8 +132,8 @@ def test_points_are_drawn_where_they_are():
 def test_players_see_points_in_the_unit_square(monkeypatch):
     seen = []
 
-    def update(game, gen_tx, disc_tx):
-        del game, gen_tx, disc_tx
+    def update(game, gen_tx, disc_tx, *, accumulate):
+        del game, gen_tx, disc_tx, accumulate
         return lambda key, now, batch: (seen.append(batch["image"]), (now, {}))[1]
 
     monkeypatch.setattr(mixture.adversarial.steps, "alternating_step", update)

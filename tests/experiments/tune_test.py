@@ -64,6 +64,7 @@ def test_a_run_of_the_sweep_is_the_run_that_its_flags_would_train(tmp_path):
     assert result["gen/diversity"] == pytest.approx(line["gen/diversity"], rel=1e-3)
 
 
+@pytest.mark.slow  # compiles three programs
 def test_side_by_side_as_one_after_the_other():
     alone, together = (tune.run(_config(at_once=n)) for n in (1, 2))
     for one, other in zip(alone, together, strict=True):
