@@ -206,7 +206,7 @@ def _over_seeds(each: list[dict[str, Any]]) -> dict[str, Any]:
     """One result of those of several seeds: means, with intervals and all numbers beside them."""
     if len(each) == 1:
         return each[0]
-    names = [name for name in evaluate.BETTER if name in each[0]]
+    names = [name for name in (*evaluate.BETTER, "nyquist_ratio") if name in each[0]]
     found = {name: [one[name] for one in each] for name in names}
     means = {name: intervals.interval(values) for name, values in found.items()}
     return {
@@ -229,6 +229,9 @@ def table(result: dict[str, Any]) -> str:
             if "interval" in result:  # over seeds
                 spread = f", +- {result['interval'][name]:.2g}"
             lines.append(f"{name:20} {result[name]:10.4f} {beside}  {better} is better{spread}")
+    beside = f"{floor['nyquist_ratio']:10.4f}" if floor else f"{'-':>10}"
+    nyquist = f"{'nyquist_ratio':20} {result['nyquist_ratio']:10.4f} {beside}"
+    lines.append(f"{nyquist}  near 1 is better: above 2 are checkerboards, below 1/2 is blur")
     lines.append(f"{result['num_fake']} samples against {result['num_real']} of {parts['split']}")
     if floor:
         lines.append(f"floor: {result['num_floor']} of {parts['floor_split']} against the same")

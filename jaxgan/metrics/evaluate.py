@@ -16,6 +16,7 @@ from jaxgan.metrics import (
     prdc,
     scores,
     similarity,
+    spectrum,
 )
 from jaxgan.metrics.features import FeatureFn, Place
 from jaxgan.types import UserError
@@ -77,10 +78,10 @@ def evaluate(
       progress: shows a progress bar.
 
     Returns:
-      The metrics of `compare`; `"ms_ssim"`, and `"real_ms_ssim"`; with `floor` also `"floor"`, the
-      metrics of those images against `real`, and those of `neighbours.memorisation`; `"num_real"`,
-      `"num_fake"`, `"num_floor"`, `"feature_dim"`, `"seed"`, `"k"`; `"warnings"`, texts that were
-      also issued as warnings.
+      The metrics of `compare`; `"ms_ssim"`, and `"real_ms_ssim"`; `"nyquist_ratio"`, see
+      `spectrum`; with `floor` also `"floor"`, the metrics of those images against `real`, and those
+      of `neighbours.memorisation`; `"num_real"`, `"num_fake"`, `"num_floor"`, `"feature_dim"`,
+      `"seed"`, `"k"`; `"warnings"`, texts that were also issued as warnings.
 
     Raises:
       UserError: images that are missing, too few, not finite, or not of one size.
@@ -97,8 +98,10 @@ def evaluate(
     options = {"k": k, "splits": splits, "seed": seed}
     result: dict[str, object] = {**compare(out["real"], out["fake"], **options)}
     result |= _image_metrics(sets["real"], sets["fake"], seed)
+    result["nyquist_ratio"] = spectrum.nyquist_ratio(sets["real"], sets["fake"])
     if floor is not None:
-        result["floor"] = compare(out["real"], out["floor"], **options)
+        ratio = spectrum.nyquist_ratio(sets["real"], sets["floor"])
+        result["floor"] = {**compare(out["real"], out["floor"], **options), "nyquist_ratio": ratio}
     if floor is not None and trained_on:
         unseen = "real" if trained_on == "floor" else "floor"
         vectors = (out[name]["features"] for name in ("fake", trained_on, unseen))

@@ -48,6 +48,19 @@ def initialize(config: RunConfig) -> None:
     )
 
 
+def say_resolved(asked: RunConfig, config: RunConfig) -> None:
+    """Prints what a config left to its data.
+
+    Args:
+      asked: the config as the flags have it.
+      config: the same, `resolved`.
+    """
+    lines = set(cli.as_flags(asked).splitlines())
+    found = [line for line in cli.as_flags(config).splitlines() if line not in lines]
+    if found and processes.is_main():
+        print(f"taken from the data: {' '.join(found)}", flush=True)
+
+
 def keys(config: RunConfig) -> Keys:
     """Makes the random keys of a run.
 

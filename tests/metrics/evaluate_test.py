@@ -30,7 +30,7 @@ def test_reports_every_metric_with_what_it_needs_to_be_compared(result):
     assert set(result) == {
         *("frechet_distance", "kernel_distance", "kernel_distance_error", "sliced_wasserstein"),
         *("precision", "recall", "density", "coverage", "score", "score_std", "real_score"),
-        *("ms_ssim", "real_ms_ssim", "floor", "ratio", "nearer_to_train"),
+        *("ms_ssim", "real_ms_ssim", "nyquist_ratio", "floor", "ratio", "nearer_to_train"),
         *("train_distance", "test_distance", "num_real", "num_fake", "num_floor"),
         *("feature_dim", "seed", "k", "warnings"),
     }
@@ -43,6 +43,7 @@ def test_samples_that_differ_score_above_the_floor(result):
     assert result["frechet_distance"] > 3 * result["floor"]["frechet_distance"]
     assert result["kernel_distance"] > result["floor"]["kernel_distance"]
     assert result["recall"] < result["floor"]["recall"]
+    assert result["nyquist_ratio"] < 0.5 < result["floor"]["nyquist_ratio"] < 2  # half the range
 
 
 def test_is_repeatable_and_the_metric_is_that_of_the_features(result):
