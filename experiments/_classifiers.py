@@ -28,7 +28,7 @@ RECIPES = {
         "decay": 0.995,
     },
     "colour": {
-        "epochs": 11,
+        "epochs": 12,
         "batch_size": 512,
         "learning_rate": 0.75,
         "weight_decay": 1.3e-3,

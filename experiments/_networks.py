@@ -22,12 +22,14 @@ class NetworkConfig(ImageConfig):
 
     net: str = cli.field("r3gan", "Networks of both players.", choices=tuple(LATENTS))
     condition: str = cli.field(
-        "none", "How labels take part.", choices=("none", "concat", "projection", "ac", "cbn")
+        "none",
+        "How labels take part; auto for by projection where each class has images enough.",
+        choices=("none", "concat", "projection", "ac", "cbn", "auto"),
     )
     widths: str = cli.field(
         "",
         "Feature maps of each stage, from the smallest images to the largest; empty for those "
-        "published.",
+        "published, auto for what a CPU trains.",
     )
     disc_widths: str = cli.field("", "Those of D, in the same order; empty for G's.")
     latent_dim: int = cli.field(0, "Size of one latent; 0 for the one published.", minimum=0)
@@ -64,7 +66,7 @@ class NetworkConfig(ImageConfig):
         """Checks every field, and that the network has what is asked of it."""
         super().__post_init__()
         for name in ("widths", "disc_widths", "groups"):
-            if getattr(self, name):
+            if getattr(self, name) and (name, getattr(self, name)) != ("widths", "auto"):
                 cli.integers(self, name)
         if self.net != "resnet":
             for name in ("attention", "embedding", "hierarchical"):

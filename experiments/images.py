@@ -16,15 +16,17 @@ scale them to a shape. The published networks are the defaults, made for acceler
 settings published for it. Which penalty and rate suit the images, `experiments.tune` finds.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
 from flax import linen as nn
 
-from experiments import _networks
+from experiments import _networks, _own
 from jaxgan import collectives, latents, losses, steps
 from jaxgan.data.spec import Spec
 from jaxgan.run import adversarial, cli, driver
+from jaxgan.run.adversarial import ImageConfig
 from jaxgan.run.experiment import Experiment
 from jaxgan.state import GANState, StepFn
 from jaxgan.steps.game import Term
@@ -35,6 +37,25 @@ from jaxgan.types import Array, Batch, Key, PyTree, UserError
 class Config(_networks.NetworkConfig):
     """The flags of this experiment; the flagfiles in experiments/flags set those of a recipe."""
 
+    num_steps: int = cli.field(
+        2000,
+        "Steps to train for, counted from the start; 0 for as many as suit the data.",
+        minimum=0,
+        changeable=True,
+    )
+    gamma: float = cli.field(
+        1.0,
+        "Weight of the penalty; -1 for one that suits the size of the images.",
+        minimum=-1,
+        changeable=True,
+    )
+    augment: str = cli.field(
+        "none",
+        "How D sees images, real and generated: by DiffAugment; by ADA, stronger as D overfits; by "
+        "ADA's transforms, their probability growing from 0 to augment_p over decay_steps; or by "
+        "DiffAugment where images are few (auto).",
+        choices=("none", "diffaug", "ada", "ramp", "auto"),
+    )
     image_size: int = cli.field(
         0, "Side of the images in pixels; 0 for the size that all of them have.", minimum=0
     )
@@ -55,6 +76,8 @@ class Config(_networks.NetworkConfig):
     def __post_init__(self):
         """Checks every field, and that path lengths are those of StyleGAN2."""
         super().__post_init__()
+        if -1 < self.gamma < 0:
+            raise UserError(f"--gamma={self.gamma} is below 0; use -1 for one that suits the data")
         shape = f"--height={self.height} and --width={self.width}"
         if bool(self.height) != bool(self.width):
             raise UserError(f"{shape} are one shape; give both, or --image_size for a square")
@@ -64,6 +87,13 @@ class Config(_networks.NetworkConfig):
             raise UserError(
                 f"--path_weight={self.path_weight} is of --net=stylegan2, not --net={self.net}"
             )
+
+    def resolved(self, spec: Spec) -> ImageConfig:
+        """The config with everything that it leaves to the data."""
+        found = _own.settings(self, spec)
+        if found:
+            return dataclasses.replace(self, **found).resolved(spec)
+        return super().resolved(spec)
 
 
 def build(config: Config, spec: Spec) -> Experiment:

@@ -87,9 +87,9 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
     parallel.check_batch_size(config.batch_size, mesh.size, accumulate=config.micro_batches)
     if config.parallel == "pmap" and processes.several():
         raise UserError("--parallel=pmap spreads over one process only; use --parallel=jit")
-    init_one, step = _guarded(config, experiment)
+    init_one, stages = _guarded(config, experiment)
     if examples is not None:
-        step = steps.map_batch(pipeline.prepare, step)
+        stages = [(end, steps.map_batch(pipeline.prepare, step)) for end, step in stages]
     keys, init = launch.keys(config), launch.init(config, init_one)
     processes.check_alike({**_common(config), "training data": spec.fingerprint})
     scorer = processes.call_on_all(lambda: _scorer(config, experiment, spec, examples))
@@ -107,7 +107,7 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
         origin()  # what does not fit leaves no directory behind, and compiles nothing
     if config.dry_run:
         one = jax.eval_shape(init_one, jax.eval_shape(lambda: jax.random.key(0)))
-        launch.describe(config, examples, one, step, mesh.size)
+        launch.describe(config, examples, one, stages[-1][1], mesh.size)
         _say_frozen(experiment)
         return None
     if not config.workdir:
@@ -165,10 +165,14 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
             if scorer:
                 scorer.prepare()
             with launch.out_of_memory_in_one_line(config, mesh):
-                launched = launch.compiled(
-                    step, config, mesh, shardings, per_seed=examples is not None
+                launched = functools.partial(
+                    launch.compiled,
+                    config=config,
+                    mesh=mesh,
+                    shardings=shardings,
+                    per_seed=examples is not None,
                 )
-                state = run.to_the_end(launched, state)
+                state = run.to_the_end([(end, launched(step)) for end, step in stages], state)
             # All wait here: a process that left would take the others' last save along.
             manager.wait_until_finished()
             resume.check_trained(state)
@@ -230,13 +234,13 @@ def _folder(config: RunConfig, spec: Spec) -> rundir.RunDir:
     )
 
 
-def _guarded(config: RunConfig, experiment: Experiment) -> tuple[Any, StepFn]:
-    """Start and step of a run, guarded against NaN and infinity where that is asked for."""
-    init, step = experiment.init, experiment.step
+def _guarded(config: RunConfig, experiment: Experiment) -> tuple[Any, list[tuple[int, StepFn]]]:
+    """Start and stages of a run, guarded against NaN and infinity where that is asked for."""
+    init, stages = experiment.init, experiment.stages(config.num_steps)
     if config.on_nonfinite == "stop":
-        return init, step
+        return init, stages
     wrap = {"skip": steps.skip_nonfinite, "rollback": steps.after_rollback}[config.on_nonfinite]
-    return lambda key: steps.init_guard(init(key)), wrap(step)
+    return lambda key: steps.init_guard(init(key)), [(end, wrap(step)) for end, step in stages]
 
 
 def _scorer(

@@ -58,6 +58,9 @@ class Experiment(NamedTuple):
       show: entries -> picture of them.
       score: the task's own measure, if it has one.
       frozen: places of the discriminator's parameters that keep their values.
+      pretraining: (number, step): another step for so many steps at the start, of the same state,
+        such as one of the generator alone. A program of its own, so that what it leaves out costs
+        nothing.
     """
 
     init: Callable[[Key], GANState]
@@ -66,6 +69,22 @@ class Experiment(NamedTuple):
     show: Show = grid
     score: Score | None = None
     frozen: Sequence[str] = ()
+    pretraining: tuple[int, StepFn] | None = None
+
+    def stages(self, num_steps: int) -> list[tuple[int, StepFn]]:
+        """The steps of a run in their order.
+
+        Args:
+          num_steps: the length of the run.
+
+        Returns:
+          (the number of steps it is trained with until, the step) of each.
+        """
+        last = [(num_steps, self.step)]
+        if self.pretraining is None or not self.pretraining[0]:
+            return last
+        until, step = self.pretraining
+        return [(min(until, num_steps), step), *last]
 
 
 def members(variables: PyTree, config: RunConfig) -> list[PyTree]:

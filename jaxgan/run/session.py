@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -95,18 +95,26 @@ class Session:
         to_come = -(-(config.num_steps - int(state.step)) // config.save_every)
         checkpoint.check_space(self.manager, state, more=max(1, min(most - saved, to_come)))
 
-    def to_the_end(self, step: StepFn, state: GANState) -> GANState:
-        """Trains to the last step, rolling back where a player diverges and that is wanted."""
+    def to_the_end(self, stages: Sequence[tuple[int, StepFn]], state: GANState) -> GANState:
+        """Trains to the last step, rolling back where a player diverges and that is wanted.
+
+        Args:
+          stages: the number of steps each is trained with until, and its compiled step.
+          state: where to start from.
+
+        Returns:
+          The state at the end.
+        """
         while True:
             times = resume.rollbacks(state)
             try:
-                return self._fit(step, state)
+                return self._fit(stages, state)
             except hooks.Diverged as error:
                 if self.config.on_nonfinite != "rollback":
                     raise
                 state = self._rolled_back(error, times + 1)
 
-    def _fit(self, step: StepFn, state: GANState) -> GANState:
+    def _fit(self, stages: Sequence[tuple[int, StepFn]], state: GANState) -> GANState:
         """Trains from a state to the last step; a signal saves and exits."""
         config, start = self.config, int(state.step)
         seeds = self.seeds if config.is_ensemble else ()
@@ -143,15 +151,19 @@ class Session:
                 ) as dog,
                 save,  # before the batches are closed, which may take time
             ):
-                return loop.fit(
-                    step,
-                    state,
-                    save.over(dog.over(batches)),
-                    key=self.keys.train,
-                    num_steps=config.num_steps,
-                    hooks=[newest, *self._hooks(guard, log, flush, dog)],
-                    steps_per_call=config.steps_per_call,
-                )
+                watched = save.over(dog.over(batches))
+                every = [newest, *self._hooks(guard, log, flush, dog)]
+                for end, step in stages:
+                    state = loop.fit(
+                        step,
+                        state,
+                        watched,
+                        key=self.keys.train,
+                        num_steps=end,
+                        hooks=every,
+                        steps_per_call=config.steps_per_call,
+                    )
+                return state
         finally:
             log.close()
 

@@ -100,6 +100,7 @@ def test_pictures_of_odd_shapes_train_at_the_shape_asked_for(tmp_path):
         ({"path_weight": 1.0}, "--path_weight=1.0 is of --net=stylegan2, not --net=r3gan"),
         ({"condition": "cbn"}, "--condition=cbn needs norms in G, which --net=r3gan lacks"),
         ({"attention": 4}, "--attention=4 is of --net=resnet, not --net=r3gan"),
+        ({"gamma": -0.5}, "--gamma=-0.5 is below 0; use -1 for one that suits the data"),
         ({"disc_widths": "8"}, r"groups \(2, 2\) are not as many as widths \(8,\)"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -115,6 +116,39 @@ def test_a_condition_without_labels_is_one_line(tmp_path):
     with pytest.raises(UserError, match="--condition=ac needs labels, which --dataset=arrays"):
         data_dir = str(tmp_path / "plain.npz")
         images.run(_config(tmp_path / "run", "r3gan", data_dir=data_dir, condition="ac"))
+
+
+FREE = {"widths": "auto", "gamma": -1.0, "augment": "auto", "condition": "auto", "num_steps": 0}
+
+
+@pytest.mark.parametrize(
+    ("shape", "num", "counts", "expected"),
+    [
+        ((32, 32, 3), 1500, (), ("128,128,64,32", 1.0, "diffaug", "none")),
+        ((64, 64, 1), 60_000, (30_000, 30_000), ("128,128,64,32,16", 4.0, "none", "projection")),
+        ((24, 40, 3), 300, (290, 10), ("128,85,42", 0.938, "diffaug", "none")),
+    ],
+    ids=["icons", "two classes", "a rare class, not square"],
+)
+def test_what_is_left_to_the_data_follows_from_their_size_and_number(shape, num, counts, expected):
+    spec = specs.Spec("", num, {"image": shape}, len(counts), label_counts=counts)
+    config = images.Config(**FREE).resolved(spec)
+    names = ("widths", "gamma", "augment", "condition")
+    assert tuple(getattr(config, name) for name in names) == expected
+    assert config.num_steps > 0 and config.channels == shape[2]
+    assert config.resolved(spec) == config
+    asked = images.Config(**{**FREE, "gamma": 0.0, "num_steps": 5}).resolved(spec)
+    assert (asked.gamma, asked.num_steps) == (0.0, 5)
+
+
+def test_a_run_tells_and_keeps_what_it_took_from_the_data(tmp_path, capsys):
+    config = _config(tmp_path / "run", "r3gan", gamma=-1.0, augment="auto")
+    images.run(config)
+    said = "taken from the data: --gamma=0.0625 --channels=1 --augment=diffaug"
+    assert said in capsys.readouterr().out
+    assert load.load(tmp_path / "run").config.gamma == 0.0625
+    images.run(config)  # the same command
+    assert "finished: " in capsys.readouterr().out
 
 
 # Of each flagfile with a paper's settings: pixels, labels, and where the published code is counted.

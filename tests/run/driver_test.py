@@ -1,5 +1,6 @@
 """From a config to a finished run: exact resume, divergence, dry runs, and what is refused."""
 
+import dataclasses
 import json
 
 import jax
@@ -55,6 +56,23 @@ def test_a_run_stopped_and_started_again_is_the_same_run(straight, tmp_path):
     assert tiny.equal(state, expected)
     assert runs.different(tmp_path / "run", workdir, 7) == []
     assert runs.steps_logged(tmp_path / "run") == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_pretraining_ends_at_its_step_also_where_a_run_is_resumed(straight, tmp_path):
+    def build(config, spec):
+        other = toy.build(dataclasses.replace(config, gamma=9.0), spec).step
+        return toy.build(config, spec)._replace(pretraining=(4, other))
+
+    def run(name, num_steps):
+        config = runs.config(tmp_path / name, log_every=1, save_every=3, num_steps=num_steps)
+        return driver.train(config, build=build)
+
+    state = run("whole", 7)
+    for num_steps in (2, 4, 5, 7):
+        stopped = run("stopped", num_steps)
+        if num_steps == 4:
+            assert tiny.equal(stopped, _run(tmp_path / "other", num_steps=4, gamma=9.0))
+    assert tiny.equal(state, stopped) and not tiny.equal(state, straight[1])
 
 
 def test_other_seeds_give_other_runs(straight, tmp_path):
