@@ -7,13 +7,19 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxgan.nets import conditions, dcgan, r3gan, resample, resnet, stylegan2
+from jaxgan.nets import conditions, dcgan, light, r3gan, resample, resnet, stylegan2
 from jaxgan.run import cli
 from jaxgan.run.adversarial import ImageConfig
 from jaxgan.types import UserError
 
 Players = tuple[nn.Module, nn.Module]  # generator and discriminator
-LATENTS = {"dcgan": 100, "resnet": 128, "r3gan": 64, "stylegan2": 512}  # sizes, as published
+LATENTS = {
+    "dcgan": 100,
+    "light": 64,
+    "resnet": 128,
+    "r3gan": 64,
+    "stylegan2": 512,
+}  # sizes, as published
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +35,7 @@ class NetworkConfig(ImageConfig):
     widths: str = cli.field(
         "",
         "Feature maps of each stage, from the smallest images to the largest; empty for those "
-        "published, auto for what a CPU trains.",
+        "published.",
     )
     disc_widths: str = cli.field("", "Those of D, in the same order; empty for G's.")
     latent_dim: int = cli.field(0, "Size of one latent; 0 for the one published.", minimum=0)
@@ -66,7 +72,7 @@ class NetworkConfig(ImageConfig):
         """Checks every field, and that the network has what is asked of it."""
         super().__post_init__()
         for name in ("widths", "disc_widths", "groups"):
-            if getattr(self, name) and (name, getattr(self, name)) != ("widths", "auto"):
+            if getattr(self, name):
                 cli.integers(self, name)
         if self.net != "resnet":
             for name in ("attention", "embedding", "hierarchical"):
@@ -145,6 +151,23 @@ def _dcgan(config: NetworkConfig, shape: Sequence[int], labels: int) -> Players:
     )
 
 
+def _light(config: NetworkConfig, shape: Sequence[int], labels: int) -> Players:
+    size = (shape[0], shape[1])
+    widths = _both_widths(config, lambda: light.default_widths(size))
+    for each in widths:
+        resample.first_size(size, len(each))
+    shared = _shared(config)
+    gen = light.Generator(
+        size,
+        shape[2],
+        widths=widths[0],
+        num_classes=labels,
+        axis_name=config.axis_name,
+        **shared,
+    )
+    return gen, light.Discriminator(widths=widths[1], **_judged(config, labels), **shared)
+
+
 def _resnet(
     config: NetworkConfig, shape: Sequence[int], labels: int
 ) -> tuple[nn.Module, nn.Module]:
@@ -212,6 +235,7 @@ def _stylegan2(
 
 NETS: dict[str, Callable[..., Players]] = {
     "dcgan": _dcgan,
+    "light": _light,
     "resnet": _resnet,
     "r3gan": _r3gan,
     "stylegan2": _stylegan2,

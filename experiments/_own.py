@@ -3,13 +3,11 @@
 from typing import Any
 
 from jaxgan.data.spec import Spec
-from jaxgan.nets import resample
 
 AUTO = "auto"
 FROM_DATA = -1.0  # of a flag that is a number
 PIXELS = 32 * 32  # of the images that `GAMMA` is for
 GAMMA = 1.0
-BASE, NARROWEST, WIDEST = 1024, 16, 128  # feature maps times pixels a side, and their limits
 FEW = 20_000  # examples, below which D sees them augmented
 FEWEST_OF_A_CLASS = 20  # examples, below which labels take no part
 STEPS = 6000
@@ -23,14 +21,11 @@ def settings(config: Any, spec: Spec) -> dict[str, Any]:
       spec: of the data.
 
     Returns:
-      A value for each field that asks for it: widths of the networks by the size of the images,
-      gamma in proportion to their pixels, augmentation where examples are few, labels where each
-      class has examples enough, steps.
+      A value for each field that asks for it: gamma in proportion to the images' pixels,
+      augmentation where examples are few, labels where each class has examples enough, steps.
     """
     height, width, _ = spec.shapes["image"]
     found: dict[str, Any] = {}
-    if config.widths == AUTO:
-        found["widths"] = ",".join(map(str, widths((height, width))))
     if config.gamma == FROM_DATA:
         found["gamma"] = float(f"{GAMMA * height * width / PIXELS:.3g}")
     if config.augment == AUTO:
@@ -41,22 +36,3 @@ def settings(config: Any, spec: Spec) -> dict[str, Any]:
     if config.num_steps == 0:
         found["num_steps"] = STEPS
     return found
-
-
-def widths(image_size: tuple[int, int]) -> tuple[int, ...]:
-    """Chooses the feature maps of each stage.
-
-    Args:
-      image_size: height and width in pixels.
-
-    Returns:
-      From the smallest images to the largest: fewer where maps are larger, so that no stage takes
-      most of the time.
-
-    Raises:
-      UserError: no network makes such images.
-    """
-    stages = resample.stages_for(image_size)
-    side = min(image_size)
-    sides = [side // 2**i for i in reversed(range(stages))]
-    return tuple(max(NARROWEST, min(WIDEST, BASE // each)) for each in sides)

@@ -1,0 +1,163 @@
+"""A light pair of networks, for CPUs and short runs: DCGAN's arrangement without its checkerboards.
+
+As in "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
+Networks" by Radford et al. (https://arxiv.org/abs/1511.06434) there is one convolution a stage,
+batch norm in the generator, and no more. Instead of strides the maps are doubled and halved by a
+filter (see `resample`), and the convolutions are on the smaller side of it, where they are cheap.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import chex
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxgan.nets import layers, resample
+from jaxgan.types import Array
+
+_INIT = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+_NEAR_ZERO = nn.initializers.normal(0.02)
+
+
+class Generator(nn.Module):
+    """Maps latents to images.
+
+    Attributes:
+      image_size: (height, width) in pixels, multiples of 2^(stages - 1).
+      channels: of the image.
+      widths: feature maps of each stage, from the smallest images to the largest.
+      norm: "batch", "group", "layer" or "none", before each ReLU.
+      momentum: of the running batch statistics.
+      num_classes: 0, or the number of labels that the images are conditioned on.
+      axis_name: the mapped axis that batch statistics are averaged over, under `pmap`.
+      dtype: of the computation; parameters, statistics and the image are float32.
+      remat: computes each stage anew in the backward pass: less memory, more time.
+    """
+
+    image_size: Sequence[int] = (32, 32)
+    channels: int = 3
+    widths: Sequence[int] = (128, 128, 64, 32)
+    norm: str = "batch"
+    momentum: float = 0.9
+    num_classes: int = 0
+    axis_name: str | None = None
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, z: Array, label: Array | None = None, *, train: bool) -> Array:
+        """Generates images.
+
+        Args:
+          z: [B, Z] latents.
+          label: [B] int32 in [0, num_classes); None where not conditional.
+          train: normalises with the batch's own statistics and records them.
+
+        Returns:
+          [B, height, width, channels] float32 in [-1, 1].
+        """
+        chex.assert_rank(z, 2)
+        height, width = resample.first_size(self.image_size, len(self.widths))
+        if self.num_classes:
+            embed = nn.Embed(
+                self.num_classes, z.shape[-1], embedding_init=nn.initializers.normal(1.0)
+            )
+            z = jnp.concatenate([z, embed(layers.required(label))], axis=-1)
+        bias, maps = self.norm == "none", height * width * self.widths[0]
+        x = nn.Dense(maps, use_bias=bias, kernel_init=_INIT, dtype=self.dtype)(z)
+        x = _norm(self, x.reshape(-1, height, width, self.widths[0]), train)  # [B, 4, 4, 128]
+        for number in self.widths[1:]:
+
+            def stage(net: Generator, x: Array, number: int = number) -> Array:
+                conv = layers.Conv(number, 3, use_bias=bias, kernel_init=_INIT, dtype=net.dtype)
+                return _norm(net, resample.upsample(conv(x)), train)
+
+            x = layers.rematerialised(stage, self.remat)(self, x)  # [B, 8, 8, 128], ...
+        x = layers.Conv(self.channels, 3, kernel_init=_NEAR_ZERO, dtype=self.dtype)(x)
+        return jnp.tanh(x.astype(jnp.float32))  # [B, 32, 32, 3]
+
+
+class Discriminator(nn.Module):
+    """Maps images to logits, one an image.
+
+    Attributes:
+      widths: feature maps of each stage, in the order of the generator: the image's come last.
+      slope: of the leaky ReLU.
+      num_classes: 0, or the number of labels.
+      head: what D says of labels: "projection" adds the inner product of the features and the
+        label's embedding to the logit; "class" leaves the label to D, and returns "class", a logit
+        for each label, beside "logits" (AC-GAN).
+      dtype: of the computation; parameters and the logit are float32.
+      remat: computes each stage anew in the backward pass: less memory, more time.
+    """
+
+    widths: Sequence[int] = (128, 128, 64, 32)
+    slope: float = 0.2
+    num_classes: int = 0
+    head: str = "projection"
+    dtype: Any = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(
+        self, x: Array, label: Array | None = None, *, train: bool
+    ) -> Array | dict[str, Array]:
+        """Judges images.
+
+        Args:
+          x: [B, H, W, C] in [-1, 1], H and W multiples of 2^(stages - 1).
+          label: [B] int32 in [0, num_classes); None where there is no projection.
+          train: changes nothing; as other networks have it.
+
+        Returns:
+          [B] float32, higher for what looks real; with the head "class" {"logits": [B], "class":
+          [B, num_classes]}.
+        """
+        del train
+        chex.assert_rank(x, 4)
+        resample.first_size(x.shape[1:3], len(self.widths))
+        for i, number in enumerate(self.widths[::-1]):
+
+            def stage(net: Discriminator, x: Array, i: int = i, number: int = number) -> Array:
+                x = resample.downsample(x) if i else x
+                x = layers.Conv(number, 3, kernel_init=_INIT, dtype=net.dtype)(x)
+                return nn.leaky_relu(x, net.slope)
+
+            x = layers.rematerialised(stage, self.remat)(self, x)  # [B, 32, 32, 32], ...
+        x = x.reshape(x.shape[0], -1)  # [B, 4 * 4 * 128]
+        logits = nn.Dense(1, kernel_init=_NEAR_ZERO, dtype=self.dtype)(x)[:, 0]
+        logits = logits.astype(jnp.float32)
+        if self.num_classes and layers.by_class(self.head):
+            classes = nn.Dense(self.num_classes, kernel_init=_NEAR_ZERO, dtype=self.dtype)(x)
+            return {"logits": logits, "class": classes.astype(jnp.float32)}
+        if self.num_classes:
+            embed = nn.Embed(self.num_classes, x.shape[-1], embedding_init=_NEAR_ZERO)
+            embedded = embed(layers.required(label))
+            logits = logits + jnp.sum(embedded * x.astype(jnp.float32), axis=-1)
+        return logits
+
+
+def default_widths(image_size: Sequence[int]) -> tuple[int, ...]:
+    """Chooses the feature maps of each stage.
+
+    Args:
+      image_size: (height, width) in pixels.
+
+    Returns:
+      From the smallest images to the largest, fewer where maps are larger, so that no stage takes
+      most of the time: 128, 128, 64, 32 for 32 pixels.
+
+    Raises:
+      UserError: no network makes such images.
+    """
+    stages = resample.stages_for(image_size)
+    sides = [min(image_size) / 2**i for i in reversed(range(stages))]
+    return tuple(max(16, min(128, 8 * round(128 / side))) for side in sides)
+
+
+def _norm(net: Generator, x: Array, train: bool) -> Array:
+    """Normalises and activates a stage of the generator."""
+    return layers.Norm(
+        net.norm, momentum=net.momentum, axis_name=net.axis_name, dtype=net.dtype, slope=0.0
+    )(x, train)
