@@ -154,9 +154,7 @@ class UNetDiscriminator(nn.Module):
     remat: bool = False
 
     @nn.compact
-    def __call__(
-        self, image: Array, source: Array | None = None, *, train: bool
-    ) -> dict[str, Any]:
+    def __call__(self, image: Array, source: Array | None = None, *, train: bool) -> dict[str, Any]:
         """Judges images.
 
         Args:
