@@ -24,8 +24,7 @@ class Restorer(nn.Module):
     Attributes:
       channels: of the image it makes.
       width: feature maps of each hidden layer.
-      depth: convolutions; each pixel sees 2 depth + 1 pixels a side. The paper has 17 for one
-        level of noise and 20 for any; FFDNet has 15, of 64 feature maps, for grey images.
+      depth: convolutions: 17 for one level of noise, 20 for any; FFDNet has 15 for grey images.
       fold: squares of this many pixels a side become one pixel before the first convolution, and
         are taken apart after the last: 2 is a quarter of the work, and sees twice as far.
       dtype: of the computation; parameters and the image are float32.
@@ -36,6 +35,16 @@ class Restorer(nn.Module):
     depth: int = 17
     fold: int = 1
     dtype: Any = jnp.float32
+
+    @property
+    def multiple(self) -> int:
+        """Pixels: what tiles of an image begin at multiples of."""
+        return self.fold
+
+    @property
+    def reach(self) -> int:
+        """Pixels: how far from a pixel those lie at most that it depends on."""
+        return self.fold * (self.depth + 1) - 1
 
     @nn.compact
     def __call__(self, image: Array, *, train: bool) -> Array:
@@ -56,7 +65,7 @@ class Restorer(nn.Module):
         chex.assert_rank(image, 4)
         height, width = image.shape[1:3]
         seen = restoration.shown(image, self.channels)
-        x = restoration.unshuffle(restoration.padded(image, self.fold), self.fold)
+        x = restoration.unshuffle(restoration.padded(image, self.multiple), self.fold)
         for _ in range(self.depth - 1):
             init = restoration.BEFORE_RELU
             x = nn.relu(layers.Conv(self.width, 3, kernel_init=init, dtype=self.dtype)(x))

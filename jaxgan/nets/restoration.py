@@ -1,7 +1,9 @@
 """What networks that restore images share: blocks without norms, pixel shuffles, and any size.
 
 A network of these adds a correction to the image it saw. Its sides need not divide: `padded`
-reflects what is missing, and the network cuts it off again.
+reflects what is missing, and the network cuts it off again. So that large images can be cut into
+tiles, a network says where these may begin (at multiples of `multiple`, in pixels of the input) and
+how far around it each pixel sees (at most `reach`): with so much overlap, the tiles are the whole.
 """
 
 from typing import Any
@@ -70,8 +72,8 @@ def shown(x: Array, channels: int) -> Array:
 def padded(x: Array, multiple: int) -> Array:
     """Makes both sides divide: the image goes on, reflected, below and to the right.
 
-    What lies at multiples of `multiple` from the upper left stays there, so that a network sees a
-    tile of a large image as it sees the whole.
+    Nothing moves against the grid of the halvings, so that of a large image a tile whose corner is
+    on the grid is seen as in the whole, but near its edges.
 
     Args:
       x: [B, H, W, C].

@@ -51,6 +51,16 @@ class Generator(nn.Module):
     dtype: Any = jnp.float32
     remat: bool = False
 
+    @property
+    def multiple(self) -> int:
+        """Pixels of the input: what its tiles begin at multiples of."""
+        return 1
+
+    @property
+    def reach(self) -> int:
+        """Pixels of the input: how far from a pixel those lie at most that it depends on."""
+        return 2 * self.blocks + 4  # and four convolutions, of which some see a part of a pixel
+
     @nn.compact
     def __call__(self, image: Array, *, train: bool) -> Array:
         """Enlarges images.

@@ -145,6 +145,20 @@ class Restorer(nn.Module):
     dtype: Any = jnp.float32
     remat: bool = False
 
+    @property
+    def multiple(self) -> int:
+        """Pixels: what tiles of an image begin at multiples of, and its sides are padded to."""
+        return self.fold * 2 ** (len(self.widths) - 1)
+
+    @property
+    def reach(self) -> int:
+        """Pixels: how far from a pixel those lie at most that it depends on."""
+        halvings = len(self.widths) - 1
+        # In pixels of each size: blocks on either way, and one for the enlargement.
+        seen = [4 * self.blocks + 1] * halvings + [2 * self.blocks + 1]
+        seen[0] += 1  # the first and the last convolution, and no enlargement
+        return self.fold * sum(n * 2**i for i, n in enumerate(seen)) + self.multiple - 1
+
     @nn.compact
     def __call__(self, image: Array, *, train: bool) -> Array:
         """Restores images.
@@ -164,7 +178,7 @@ class Restorer(nn.Module):
         chex.assert_rank(image, 4)
         height, width = image.shape[1:3]
         seen = restoration.shown(image, self.channels)
-        x = restoration.padded(image, self.fold * 2 ** (len(self.widths) - 1))
+        x = restoration.padded(image, self.multiple)
         x = restoration.unshuffle(x, self.fold)
         x = layers.Conv(self.widths[0], 3, dtype=self.dtype, name="first")(x)
         maps = []

@@ -49,37 +49,37 @@ def _number(found):
     return f"conv{start + step * int(found[2])}"
 
 
-def _disc(case):
-    """A discriminator with the published weights: (parameters, images) -> logits, and both."""
+def _net(case):
+    """A discriminator, the names of its parameters, and the side of its images."""
     if case == "pixels":
         widths = [editing_references.PIXELS_WIDTH * 2**i for i in range(4)]
-        net, names = patch.UNetDiscriminator(widths), _pixels
-        image = editing_references.image(editing_references.PIXELS_SIDE)
-    else:
-        widths = [editing_references.PATCH_WIDTH * 2**i for i in range(4)]
-        spectral = case.endswith("spectral")
-        norm = "none" if spectral else case.removeprefix("patch ")
-        net, names = patch.Discriminator(widths, norm=norm, spectral=spectral), _patch
-        image = editing_references.image(editing_references.PATCH_SIDE)
+        return patch.UNetDiscriminator(widths), _pixels, editing_references.PIXELS_SIDE
+    widths = [editing_references.PATCH_WIDTH * 2**i for i in range(4)]
+    norm = case.removeprefix("patch ")
+    options = {"norm": "none", "spectral": True} if norm == "spectral" else {"norm": norm}
+    return patch.Discriminator(widths, **options), _patch, editing_references.PATCH_SIDE
+
+
+def _disc(case):
+    """With the published weights: (parameters, images) -> logits, both, and names."""
+    net, names, side = _net(case)
+    image = jnp.asarray(editing_references.image(side))
     shapes = jax.eval_shape(lambda: net.init(KEY, image, train=True))
-    judge = shapes["params"].pop("judge") if case == "pixels" else {}
-    player = case.split()[0]
-    params = published.weights(player, shapes["params"], names, references.weight)
-    rest = {"judge": jax.tree.map(lambda x: jnp.ones(x.shape), judge)} if judge else {}
-    stats = {
-        "batch_stats": jax.tree.map(lambda x: jnp.zeros(x.shape), shapes["batch_stats"])
-        if "batch_stats" in shapes
-        else {}
-    }
+    own, stats = {}, {}  # what the published one lacks, the logit of the whole
+    if case == "pixels":
+        own = {"judge": jax.tree.map(lambda x: jnp.ones(x.shape), shapes["params"].pop("judge"))}
+    params = published.weights(case.split()[0], shapes["params"], names, references.weight)
+    if "batch_stats" in shapes:
+        stats["batch_stats"] = jax.tree.map(lambda x: jnp.zeros(x.shape), shapes["batch_stats"])
     if "spectral" in shapes:
-        stats["spectral"] = published.spectral_vectors(shapes["spectral"], {**params, **rest})
+        stats["spectral"] = published.spectral_vectors(shapes["spectral"], {**params, **own})
 
     def logits(params, image):
-        variables = {**stats, "params": {**params, **rest}}
+        variables = {**stats, "params": {**params, **own}}
         out, _ = net.apply(variables, image, train=True, mutable=[*stats])
         return out["logits"][1] if case == "pixels" else out
 
-    return logits, params, jnp.asarray(image), names
+    return logits, params, image, names
 
 
 CASES = [f"patch {norm}" for norm in editing_references.PATCH_NORMS]
@@ -224,23 +224,48 @@ def test_bfloat16_logits_are_near_those_of_float32(make):
         np.testing.assert_allclose(half, single, atol=0.1)
 
 
+@pytest.mark.slow  # to compile second derivatives takes 5 s
 @pytest.mark.parametrize("make", BOTH, ids=NAMES)
-def test_r1_has_finite_gradients_and_rematerialised_layers_give_the_same(make):
+def test_r1_has_finite_gradients(make):
+    net = make(spectral=True)
+    variables = published.random_variables(net, IMAGE)
+
+    def loss(params):
+        def critic(image):
+            out = net.apply({**variables, "params": params}, image, train=False)
+            return sum(x.reshape(2, -1).sum(1) for x in jax.tree.leaves(out))
+
+        return penalties.zero_centered(critic, IMAGE).sum()
+
+    r1, grads = jax.jit(jax.value_and_grad(loss))(variables["params"])
+    assert r1 > 0 and all(np.isfinite(x).all() for x in jax.tree.leaves(grads))
+
+
+@pytest.mark.parametrize("make", BOTH, ids=NAMES)
+def test_rematerialised_layers_give_the_same_numbers(make):
+    results = []
+    for remat in (False, True):
+        net = make(remat=remat, spectral=False)
+        variables = published.random_variables(net, IMAGE)
+
+        def loss(variables, net=net):
+            out = net.apply(variables, IMAGE, train=True)
+            return sum(jnp.square(x).sum() for x in jax.tree.leaves(out))
+
+        results.append(jax.jit(jax.value_and_grad(loss))(variables))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), *results)
+
+
+@pytest.mark.slow  # compiles the iterations of two spectral norms twice
+@pytest.mark.parametrize("make", BOTH, ids=NAMES)
+def test_rematerialised_layers_keep_spectral_statistics(make):
     results = []
     for remat in (False, True):
         net = make(remat=remat, spectral=True)
         variables = published.random_variables(net, IMAGE)
-
-        def loss(params, net=net, variables=variables):
-            def critic(image):
-                out = net.apply({**variables, "params": params}, image, train=False)
-                return sum(x.reshape(2, -1).sum(1) for x in jax.tree.leaves(out))
-
-            return penalties.zero_centered(critic, IMAGE).sum()
-
-        results.append(jax.jit(jax.value_and_grad(loss))(variables["params"]))
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(results))
-    assert results[0][0] > 0
+        apply = functools.partial(net.apply, train=True, mutable=["spectral"])
+        results.append(jax.jit(apply)(variables, IMAGE))
+    assert results[0][1].keys() == {"spectral"}
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-4), *results)
 
 

@@ -1,12 +1,15 @@
 """Pixel shuffles, their first weights, reflection, and blocks."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
-from jaxgan.nets import layers, restoration
+from jaxgan.nets import dncnn, layers, restoration, srresnet, unet
+from tests.nets import published
 
 KEY = jax.random.key(0)
 
@@ -48,8 +51,8 @@ def test_padding_is_reflection_below_and_to_the_right(size, multiple):
 
 def test_block_adds_as_much_as_its_scale():
     x = jax.random.normal(KEY, (1, 4, 4, 3))
-    variables = jax.tree.map(lambda w: w + 0.1, restoration.Block().init(KEY, x))
-    added = [restoration.Block(scale).apply(variables, x) - x for scale in (1.0, 0.1)]
+    variables = jax.tree.map(lambda w: w + 0.1, jax.jit(restoration.Block().init)(KEY, x))
+    added = [jax.jit(restoration.Block(scale).apply)(variables, x) - x for scale in (1.0, 0.1)]
     np.testing.assert_allclose(added[1], 0.1 * added[0], atol=1e-6)
 
 
@@ -61,17 +64,57 @@ def test_shown_is_the_image_without_its_mask_and_grey_in_each_channel(channels, 
     np.testing.assert_array_equal(image[..., -1], x[..., min(seen, channels) - 1])
 
 
+@pytest.mark.parametrize(
+    "net, scale",
+    [
+        (dncnn.Restorer(1, width=3, depth=3, fold=2), 1),
+        (unet.Restorer(1, widths=(3, 3), blocks=1), 1),
+        pytest.param(unet.Restorer(1, widths=(3, 3, 3), blocks=1), 1, marks=pytest.mark.slow),
+        pytest.param(unet.Restorer(1, widths=(3, 3), blocks=1, fold=2), 1, marks=pytest.mark.slow),
+        (srresnet.Generator(4, 1, width=3, blocks=1), 4),
+        (srresnet.Generator(3, 1, width=3, blocks=1, direct=True), 3),
+    ],
+)
+def test_no_pixel_sees_farther_than_the_reach(net, scale):
+    image = jnp.full((1, 80, 80, 1), 0.1)
+    variables = published.random_variables(net, image)
+
+    @jax.jit
+    def slope(image, at):
+        def pixel(image):
+            return net.apply(variables, image, train=False)[0, at * scale, at * scale, 0]
+
+        return jax.grad(pixel)(image)
+
+    farthest = 0
+    for at in range(36, 36 + net.multiple):
+        rows, columns = np.nonzero(np.asarray(slope(image, at))[0, :, :, 0])
+        farthest = max(farthest, *np.abs(rows - at), *np.abs(columns - at))
+    assert 0.6 * net.reach <= farthest <= net.reach
+
+
+def test_tiles_that_overlap_by_the_reach_are_the_whole():
+    net = unet.Restorer(1, widths=(3, 3), blocks=1)
+    image = jax.random.normal(KEY, (1, 61, 61, 1))
+    variables = published.random_variables(net, image)
+    apply = jax.jit(lambda x: net.apply(variables, x, train=False))
+    start = net.multiple * 8
+    tile = apply(image[:, start:, start:])[:, net.reach :, net.reach :]
+    np.testing.assert_allclose(
+        tile, apply(image)[:, start + net.reach :, start + net.reach :], atol=1e-5
+    )
+
+
 def test_instance_norm_is_a_group_norm_of_a_channel_a_group():
     x = jax.random.normal(KEY, (2, 4, 5, 6))
-    nets = [layers.Norm("instance", slope=0.2), layers.Norm("group", num_groups=6, slope=0.2)]
-    ours, theirs = (net.init_with_output(KEY, x, True)[0] for net in nets)
-    np.testing.assert_allclose(ours, theirs, atol=1e-6)
-    grads = [
-        jax.grad(
-            lambda x, net=net: (
-                net.apply({"params": {"scale": jnp.ones(6), "bias": jnp.ones(6)}}, x, True) ** 3
-            ).sum()
-        )(x)
-        for net in nets
+    variables = {"params": {"scale": jnp.linspace(1.0, 2.0, 6), "bias": jnp.ones(6)}}
+
+    def made(norm, x):
+        y = norm.apply(variables, x, True)
+        return jnp.power(y, 3).sum(), y
+
+    results = [
+        jax.jit(jax.grad(functools.partial(made, norm), has_aux=True))(x)
+        for norm in (layers.Norm("instance"), layers.Norm("group", num_groups=6))
     ]
-    np.testing.assert_allclose(*grads, atol=1e-4)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4), *results)
