@@ -33,8 +33,9 @@ class Generator(nn.Module):
       width: feature maps: 64 in SRResNet and the smaller EDSR, 256 in EDSR.
       blocks: residual blocks: 16 in SRResNet and the smaller EDSR, 32 in EDSR.
       residual_scale: of what a residual block adds: 1, and .1 in EDSR.
-      bicubic: adds the output to the bicubic enlargement of the input, by Keys's kernel with
-        a = -.5, as MATLAB and Pillow have it; else the network makes the whole image.
+      bicubic: adds the output to the bicubic enlargement of the input, that of `jax.image.resize`:
+        Keys's kernel with a = -.5, as in Pillow, and in MATLAB but for the edge. Else the network
+        makes the whole image.
       direct: makes all pixels of the image by one convolution and shuffle, at the small size, as
         ESPCN (https://arxiv.org/abs/1609.05158): for x4, half of the work.
       dtype: of the computation; parameters and the image are float32.

@@ -6,11 +6,12 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jaxgan import penalties
-from jaxgan.nets import patch
-from jaxgan.steps import adaptors
+from jaxgan import penalties, state, steps
+from jaxgan.losses import ADVERSARIAL
+from jaxgan.nets import patch, unet
 from jaxgan.types import UserError
 from tests.nets import editing_references, published, references
 
@@ -191,7 +192,7 @@ def test_features_come_beside_the_same_logits():
 
 @pytest.mark.parametrize("make", BOTH, ids=NAMES)
 def test_what_the_image_was_made_from_counts(make):
-    disc = adaptors.judged(make(), "image", "source")
+    disc = steps.judged(make(), "image", "source")
     source = IMAGE[:, ::-1, :, :1]
     variables = published.random_variables(make(), IMAGE, source)
 
@@ -282,3 +283,33 @@ def test_mistakes_are_one_line(net, sizes, said):
     inputs = [jnp.zeros((1, *size, 3)) for size in sizes]
     with pytest.raises(UserError, match=said):
         jax.eval_shape(lambda: net.init(KEY, *inputs, train=True))
+
+
+@pytest.mark.slow  # traces the second derivatives of a whole step
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("make", BOTH, ids=NAMES)
+def test_players_of_a_game_with_a_penalty_and_matched_features(make, accumulate):
+    def matched(seen):
+        pairs = zip(seen.real_out["features"], seen.fake_out["features"], strict=True)
+        return sum(jnp.abs(real - fake).mean((1, 2, 3)) for real, fake in pairs)
+
+    gen, disc, tx = unet.Generator(widths=(4, 4)), make(with_features=True), optax.sgd(0.1)
+    game = steps.Game(
+        gen=steps.from_entry(gen, "source", "image"),
+        disc=steps.judged(disc, "image", "source"),
+        loss=ADVERSARIAL["hinge"],
+        penalty=penalties.weighted(penalties.r1, 0.1),
+        gen_terms={"features": matched},
+    )
+
+    def init():
+        players = (gen.init(KEY, IMAGE, train=True), disc.init(KEY, IMAGE, IMAGE, train=True))
+        return state.init_state(*(state.init_player(player, tx) for player in players))
+
+    before = jax.eval_shape(init)
+    step = steps.alternating_step(game, tx, tx, accumulate=accumulate)
+    batch = {"source": IMAGE, "image": IMAGE}
+    after, metrics = jax.eval_shape(step, KEY, before, batch)
+    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in (before, after)]
+    assert shapes[0] == shapes[1]
+    assert {"gen/features", "disc/penalty"} <= metrics.keys()
