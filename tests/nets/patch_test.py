@@ -77,7 +77,8 @@ def _disc(case):
 
     def logits(params, image):
         variables = {**stats, "params": {**params, **own}}
-        out, _ = net.apply(variables, image, train=True, mutable=[*stats])
+        train = "batch_stats" in stats  # spectral norms are exact as they are
+        out, _ = net.apply(variables, image, train=train, mutable=[*stats])
         return out["logits"][1] if case == "pixels" else out
 
     return logits, params, image, names
