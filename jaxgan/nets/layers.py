@@ -108,7 +108,7 @@ class Norm(nn.Module):
 
     Attributes:
       kind: "batch", "group", "layer" (all of an example, with a scale for each channel: one
-        group) or "none".
+        group), "instance" (each channel of an example by itself) or "none".
       momentum: of the running statistics, "batch" only.
       epsilon: added to the variance.
       num_groups: "group" only; must divide the channels.
@@ -229,9 +229,20 @@ def _over_group(norm: Norm, x: Array):
     return pool
 
 
+def _over_instance(norm: Norm, x: Array):
+    del norm, x
+    return lambda means: means
+
+
 # What each kind of norm averages over, beyond the pixels of an example: (norm, x) -> a function
 # from the means of each example and channel [B, C] to what they share [B, C] or [1, C].
-POOLS = {"batch": _over_batch, "group": _over_group, "layer": _over_group, "none": None}
+POOLS = {
+    "batch": _over_batch,
+    "group": _over_group,
+    "layer": _over_group,
+    "instance": _over_instance,
+    "none": None,
+}
 
 
 def _affine(epsilon, slope, x, mean, var, scale, bias) -> Array:

@@ -1,8 +1,8 @@
 """Doubles, halves and blurs images, by the filter [1, 3, 3, 1] along each side.
 
 Pixels are squares: the samples of the two sizes lie a quarter of a pixel apart. Beyond the edge
-there are zeros. See "Making Convolutional Networks Shift-Invariant Again" by Zhang
-(https://arxiv.org/abs/1904.11486).
+there are zeros, but for `enlarge`. See "Making Convolutional Networks Shift-Invariant Again" by
+Zhang (https://arxiv.org/abs/1904.11486).
 """
 
 from collections.abc import Sequence
@@ -23,6 +23,19 @@ def upsample(x: Array) -> Array:
       [B, 2 H, 2 W, C]; a constant stays the same, but for the edge.
     """
     return _doubled(_doubled(x, 1), 2)
+
+
+def enlarge(x: Array) -> Array:
+    """Doubles both sides bilinearly: `upsample` with the outermost pixels repeated beyond the edge.
+
+    Args:
+      x: [B, H, W, C].
+
+    Returns:
+      [B, 2 H, 2 W, C]; a constant stays the same.
+    """
+    edged = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    return upsample(edged)[:, 2:-2, 2:-2]
 
 
 def downsample(x: Array) -> Array:

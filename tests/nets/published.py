@@ -1,6 +1,7 @@
 """Gives a network the weights that a published one had, and compares what both made of them."""
 
 import json
+import math
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,40 @@ def weights(player, tree, published, make):
     return jax.tree_util.tree_map_with_path(of, tree)
 
 
+def random_variables(net, *inputs):
+    """Variables none of which is 0, of order one over the root of a layer's inputs."""
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), *inputs, train=True))
+
+    def value(path, leaf):
+        if path[0].key == "batch_stats":
+            return jnp.ones(leaf.shape)
+        inputs = math.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 16
+        random = np.random.default_rng(list(_name(path).encode()))
+        return jnp.asarray(random.standard_normal(leaf.shape) / math.sqrt(inputs), jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(value, shapes)
+
+
+def spectral_vectors(shapes, params):
+    """The collection "spectral", exact: the first singular vector of each kernel.
+
+    Args:
+      shapes: of the collection.
+      params: the parameters; a layer's norm is named after the layer.
+    """
+
+    def vector(path, leaf):
+        del leaf
+        *place, norm, kind = (entry.key for entry in path)
+        weights = params
+        for name in [*place, norm.removesuffix("_norm"), kind]:
+            weights = weights[name]
+        matrix = np.asarray(weights).reshape(-1, weights.shape[-1])
+        return jnp.asarray(np.linalg.svd(matrix)[2][0])
+
+    return jax.tree_util.tree_map_with_path(vector, shapes)
+
+
 def assert_same_gradients(player, grads, published, theirs):
     """Compares a tree of gradients with the published network's, as `references.projected`."""
     ours = {}
@@ -59,6 +94,9 @@ def turned(array, turn):
         "dense": lambda a: a.T,
         "1x1": lambda a: a.T[:, :, None, None],
         "conv": lambda a: a.transpose(3, 2, 0, 1),
+        "transposed conv": lambda a: a[::-1, ::-1].transpose(2, 3, 0, 1),
+        "shuffled 2": lambda a: _unshuffled(a, 2),
+        "shuffled 3": lambda a: _unshuffled(a, 3),
         "basis": lambda a: a.transpose(2, 0, 1),
         "depthwise": lambda a: a.transpose(2, 0, 1)[:, None],
         "noise": lambda a: a[:, :, 0],
@@ -70,6 +108,13 @@ def turned(array, turn):
             a.reshape(4, 4, -1, a.shape[-1]).transpose(3, 2, 0, 1).reshape(a.shape[-1], -1)
         ),
     }[turn](np.asarray(array))
+
+
+def _unshuffled(a, times):
+    """Kernel or bias before a pixel shuffle; published, the pixels of a channel lie together."""
+    a = a.reshape(*a.shape[:-1], times, times, a.shape[-1] // times**2)
+    a = np.moveaxis(a, -1, -3).reshape(*a.shape[:-3], -1)
+    return a.transpose(3, 2, 0, 1) if a.ndim == 4 else a
 
 
 def _name(path):

@@ -16,6 +16,11 @@ def test_doubling_is_bilinear_resizing_but_for_the_edge():
     np.testing.assert_allclose(ours[:, 0, 2], 0.75 * theirs[:, 0, 2], atol=1e-6)
 
 
+def test_enlarging_is_bilinear_resizing_up_to_the_edge():
+    theirs = jax.image.resize(X, (2, 12, 20, 3), "bilinear")
+    np.testing.assert_allclose(resample.enlarge(X), theirs, atol=1e-6)
+
+
 def test_halving_is_a_quarter_of_the_transpose_of_doubling():
     small = resample.downsample(X)
     assert small.shape == (2, 3, 5, 3)

@@ -52,17 +52,8 @@ def _variables(player, net, *inputs):
     """Variables with the published weights, and the first singular vector of each kernel."""
     shapes = jax.eval_shape(lambda: net.init(KEY, *inputs, train=True))
     params = published.weights(player, shapes["params"], _published, references.weight)
-
-    def vector(path, leaf):
-        *place, norm, kind = (entry.key for entry in path)
-        weights = params
-        for name in [*place, norm.removesuffix("_norm"), kind]:
-            weights = weights[name]
-        matrix = np.asarray(weights).reshape(-1, weights.shape[-1])
-        return jnp.asarray(np.linalg.svd(matrix)[2][0])
-
     stats = jax.tree.map(jnp.zeros_like, shapes.get("batch_stats", {}))
-    spectral = jax.tree_util.tree_map_with_path(vector, shapes["spectral"])
+    spectral = published.spectral_vectors(shapes["spectral"], params)
     return params, {"batch_stats": stats, "spectral": spectral}
 
 
