@@ -1,11 +1,11 @@
-r"""Any images: DCGAN, ResNet, R3GAN or StyleGAN2, with labels or without, at any size.
+r"""Any images: DCGAN, ResNet, R3GAN, StyleGAN2 or a light pair, with labels or without, any size.
 
-    python -m experiments.images --net=r3gan --dataset=folder --data_dir=DIR --image_size=64 \
-        --workdir=runs/mine
+    python -m experiments.images --flagfile=experiments/flags/own.flags --dataset=folder \
+        --data_dir=DIR --image_size=64 --workdir=runs/mine
 
 --image_size=0 takes images of one size as they are, square or not; --height and --width crop and
-scale them to a shape. The published networks are the defaults, made for accelerators:
---widths=64,64,64,64 makes smaller ones, for a CPU. --condition says how labels take part:
+scale them to a shape. The published networks are the defaults, made for accelerators: on a CPU use
+--net=light, or smaller --widths=64,64,64,64. --condition says how labels take part:
 
     concat      G sees the label beside the latent, D in further channels of the image
     projection  G sees it beside the latent, D by an inner product with its features
