@@ -150,12 +150,61 @@ def patches(key: Key, images: Array, *, num: int, size: int = 7) -> list[Array]:
     levels, channels = _laplacian_pyramid(images), images.shape[-1]
     result = []
     for level, level_key in zip(levels, jax.random.split(key, len(levels)), strict=True):
-        cut = _cut(level_key, level, num, size)  # [N * num, size, size, C]
-        mean, std = cut.mean((0, 1, 2)), cut.std((0, 1, 2))
+        found = cut(level_key, level, num, size)  # [N * num, size, size, C]
+        mean, std = found.mean((0, 1, 2)), found.std((0, 1, 2))
         shape = (1, 1, 1, channels)
-        normalised = (cut - mean.reshape(shape)) / jnp.maximum(std, 1e-8).reshape(shape)
-        result.append(normalised.reshape(len(cut), -1))
+        normalised = (found - mean.reshape(shape)) / jnp.maximum(std, 1e-8).reshape(shape)
+        result.append(normalised.reshape(len(found), -1))
     return result
+
+
+def gaussian() -> np.ndarray:
+    """The window that local moments are taken over, along one side.
+
+    Returns:
+      [11], of sum 1.
+    """
+    offsets = np.arange(WINDOW) - WINDOW // 2
+    window = np.exp(-0.5 * (offsets / SIGMA) ** 2)
+    return window / window.sum()
+
+
+def laplacian_level(images: Array, level: int, *, last: bool) -> Array:
+    """One level of the images' Laplacian pyramids.
+
+    Args:
+      images: [N, H, W, C]; odd rows and columns at the end are left out where they are halved.
+      level: how often they are halved before.
+      last: takes what is left there, rather than how it differs from the next level.
+
+    Returns:
+      [N, h, w, C].
+    """
+    for _ in range(level):
+        images = _even(images)
+        images = _binomial(images)[:, ::2, ::2]
+    return images if last else _band(_even(images))
+
+
+def cut(key: Key, images: Array, num: int, size: int) -> Array:
+    """Cuts patches at random places.
+
+    Args:
+      key: chooses the places.
+      images: [N, H, W, C].
+      num: patches of each image.
+      size: side of a patch.
+
+    Returns:
+      [N * num, size, size, C].
+    """
+    total, (height, width) = num * len(images), images.shape[1:3]
+    row_key, column_key = jax.random.split(key)
+    top = jax.random.randint(row_key, (total, 1, 1), 0, height - size + 1)
+    left = jax.random.randint(column_key, (total, 1, 1), 0, width - size + 1)
+    offsets = jnp.arange(size)
+    owner = jnp.repeat(jnp.arange(len(images)), num)[:, None, None]
+    return images[owner, top + offsets[None, :, None], left + offsets[None, None, :]]
 
 
 def _num_scales(side: int) -> int:
@@ -178,10 +227,7 @@ def _ssim_terms(a: Array, b: Array) -> tuple[Array, Array]:
 
 def _blur(x: Array) -> Array:
     """Gaussian means over the places where the window fits: two one-dimensional passes."""
-    offsets = np.arange(WINDOW) - WINDOW // 2
-    window = np.exp(-0.5 * (offsets / SIGMA) ** 2)
-    window = window / window.sum()
-    return _filtered(_filtered(x, window, axis=1), window, axis=2)
+    return _filtered(_filtered(x, gaussian(), axis=1), gaussian(), axis=2)
 
 
 def _filtered(x: Array, window: np.ndarray, *, axis: int) -> Array:
@@ -212,25 +258,24 @@ def _laplacian_pyramid(images: Array) -> list[Array]:
     """Band-pass levels, finest first, and the low-pass rest, at least 16 pixels a side."""
     levels = []
     while min(images.shape[1:3]) >= 32 and not (images.shape[1] % 2 or images.shape[2] % 2):
-        smaller = _binomial(images)[:, ::2, ::2]
-        spread = jnp.zeros_like(images).at[:, ::2, ::2].set(4.0 * smaller)
-        levels.append(images - _binomial(spread))
-        images = smaller
+        levels.append(_band(images))
+        images = _binomial(images)[:, ::2, ::2]
     return [*levels, images]
+
+
+def _band(images: Array) -> Array:
+    """What images [N, H, W, C], H and W even, hold that half their size cannot."""
+    smaller = _binomial(images)[:, ::2, ::2]
+    spread = jnp.zeros_like(images).at[:, ::2, ::2].set(4.0 * smaller)
+    return images - _binomial(spread)
+
+
+def _even(images: Array) -> Array:
+    height, width = images.shape[1:3]
+    return images[:, : height - height % 2, : width - width % 2]
 
 
 @jax.jit
 def _binomial(x: Array) -> Array:
     x = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
     return _filtered(_filtered(x, BINOMIAL, axis=1), BINOMIAL, axis=2)
-
-
-def _cut(key: Key, images: Array, num: int, size: int) -> Array:
-    """Cuts patches [N * num, size, size, C] at random places."""
-    total, (height, width) = num * len(images), images.shape[1:3]
-    row_key, column_key = jax.random.split(key)
-    top = jax.random.randint(row_key, (total, 1, 1), 0, height - size + 1)
-    left = jax.random.randint(column_key, (total, 1, 1), 0, width - size + 1)
-    offsets = jnp.arange(size)
-    owner = jnp.repeat(jnp.arange(len(images)), num)[:, None, None]
-    return images[owner, top + offsets[None, :, None], left + offsets[None, None, :]]

@@ -1,0 +1,182 @@
+"""Metrics of restored images: decibels and structural similarity to the truth, and texture.
+
+Each is as published for restoration: on values from 0 to 255 in float64, averaged over the images
+of a set, which may differ in size. Accuracy and texture pull apart, so that neither tells enough
+alone: "The Perception-Distortion Tradeoff" by Blau and Michaeli (https://arxiv.org/abs/1711.06077).
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgan.metrics import similarity
+from jaxgan.types import Key, UserError
+
+PEAK = 255.0
+LUMA = np.array([65.481, 128.553, 24.966]) / 255  # of red, green and blue
+COARSEST = 16  # pixels: shorter side of the last level that textures are compared at
+
+
+def psnr(output: np.ndarray, target: np.ndarray, *, border: int = 0) -> float:
+    """Peak signal-to-noise ratio.
+
+    Args:
+      output: [H, W, C], or [H, W]; uint8, or float in [-1, 1], which is cut off there.
+      target: the same of the true image.
+      border: pixels left out along each edge; for super-resolution the scale.
+
+    Returns:
+      20 log10(255 / root of the mean squared error), in decibels; infinite for equal images.
+
+    Raises:
+      UserError: the images differ in shape.
+    """
+    a, b = _pair(output, target, border)
+    error = np.square(a - b).mean()
+    return float(10 * np.log10(PEAK**2 / error)) if error else float("inf")
+
+
+def ssim(output: np.ndarray, target: np.ndarray, *, border: int = 0) -> float:
+    """Structural similarity.
+
+    See "Image Quality Assessment: From Error Visibility to Structural Similarity" by Wang et al.
+    (https://doi.org/10.1109/TIP.2003.819861), eq. 13, with its Gaussian window of 11 pixels, where
+    that fits into the image.
+
+    Args:
+      output: [H, W, C], or [H, W]; uint8, or float in [-1, 1], which is cut off there.
+      target: the same of the true image.
+      border: pixels left out along each edge.
+
+    Returns:
+      The mean over pixels and channels, at most 1.
+
+    Raises:
+      UserError: the images differ in shape, or are smaller than the window.
+    """
+    a, b = _pair(output, target, border)
+    if min(a.shape[:2]) < similarity.WINDOW:
+        raise UserError(
+            f"images {list(a.shape)} are too small to compare; need {similarity.WINDOW} pixels a "
+            "side without the border"
+        )
+    c1, c2 = (similarity.K1 * PEAK) ** 2, (similarity.K2 * PEAK) ** 2
+    mean_a, mean_b = _windowed(a), _windowed(b)
+    var_a, var_b = _windowed(a * a) - mean_a**2, _windowed(b * b) - mean_b**2
+    covariance = _windowed(a * b) - mean_a * mean_b
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    return float((luminance * (2 * covariance + c2) / (var_a + var_b + c2)).mean())
+
+
+def luminance(image: np.ndarray) -> np.ndarray:
+    """Y of YCbCr by BT.601, from 16 to 235, which super-resolution is measured on.
+
+    Args:
+      image: [H, W, 3], or grey [H, W, 1], whose values become those of an equal RGB image; uint8,
+        or float in [-1, 1].
+
+    Returns:
+      [H, W, 1] float in [-1, 1], not rounded.
+    """
+    rgb = _bytes(image)
+    rgb = rgb if rgb.shape[-1] == 3 else np.repeat(rgb, 3, axis=-1)
+    return ((rgb @ LUMA + 16) / (PEAK / 2) - 1)[..., None]
+
+
+def texture_distance(
+    key: Key,
+    real: Sequence[np.ndarray],
+    fake: Sequence[np.ndarray],
+    *,
+    num: int = 128,
+    projections: int = 512,
+) -> dict[str, float]:
+    """Sliced Wasserstein distance of 7x7 patches, at each level of a Laplacian pyramid.
+
+    See "Progressive Growing of GANs" by Karras et al. (https://arxiv.org/abs/1710.10196), section
+    5: patches of each set are normalised to mean 0 and deviation 1 a channel. The same places are
+    looked at in both sets, so that equal sets have distance 0. The floor is the distance between
+    two halves of the true images.
+
+    Args:
+      key: chooses places and directions.
+      real: true images [H, W, C], which may differ in size; uint8 or float in [-1, 1].
+      fake: the others, such as restored ones; where there are more of one kind, its last ones are
+        left out.
+      num: patches of each image and level.
+      projections: number of directions.
+
+    Returns:
+      A distance for each level by its scale, "1" for the images as they are, "2" for half their
+      size, ..., down to 16 pixels a side, and their "mean"; times 1000, as published.
+
+    Raises:
+      UserError: no images, or some below 16 pixels.
+    """
+    count = min(len(real), len(fake))
+    sides = [min(image.shape[:2]) for image in (*real[:count], *fake[:count])]
+    if not sides or min(sides) < COARSEST:
+        raise UserError(
+            f"textures need images of {COARSEST} pixels a side or more, not "
+            f"{min(sides) if sides else 'none'}"
+        )
+    levels = (min(sides) // COARSEST).bit_length()
+    slice_key, *place_keys = jax.random.split(key, levels + 1)
+    found = {}
+    for level, place_key in enumerate(place_keys):
+        sets = [
+            _patches(place_key, images[:count], level, num, last=level == levels - 1)
+            for images in (real, fake)
+        ]
+        distance = similarity.sliced_wasserstein(slice_key, *sets, projections=projections)
+        found[str(2**level)] = 1000 * distance
+    return {**found, "mean": float(np.mean(list(found.values())))}
+
+
+def _patches(
+    key: Key, images: Sequence[np.ndarray], level: int, num: int, *, last: bool
+) -> np.ndarray:
+    """Patches [N * num, 49 * C] of one level of each image's pyramid, normalised over all."""
+    cut = []
+    for number, image in enumerate(images):
+        x = jnp.asarray(_bytes(image) / (PEAK / 2) - 1, jnp.float32)[None]
+        band = similarity.laplacian_level(x, level, last=last)
+        cut.append(np.asarray(similarity.cut(jax.random.fold_in(key, number), band, num, 7)))
+    every = np.concatenate(cut)  # [N * num, 7, 7, C]
+    every = every - every.mean((0, 1, 2))
+    return (every / np.maximum(every.std((0, 1, 2)), 1e-8)).reshape(len(every), -1)
+
+
+def _pair(output: np.ndarray, target: np.ndarray, border: int) -> tuple[np.ndarray, np.ndarray]:
+    """Both images from 0 to 255, [H, W, C], without their borders."""
+    if np.shape(output) != np.shape(target):
+        raise UserError(
+            f"an image of {list(np.shape(output))} cannot be compared with one of "
+            f"{list(np.shape(target))}; make them alike"
+        )
+    a, b = _bytes(output), _bytes(target)
+    edge = slice(border, -border or None)
+    return a[edge, edge], b[edge, edge]
+
+
+def _bytes(image: np.ndarray) -> np.ndarray:
+    """[H, W, C] float64 from 0 to 255."""
+    image = np.asarray(image)
+    image = image[..., None] if image.ndim == 2 else image
+    if image.dtype == np.uint8:
+        return image.astype(np.float64)
+    return (np.clip(image.astype(np.float64), -1, 1) + 1) * (PEAK / 2)
+
+
+def _windowed(x: np.ndarray) -> np.ndarray:
+    """Gaussian means [H - 10, W - 10, C] over the places where the window fits."""
+    for axis in (0, 1):
+        length = x.shape[axis] - similarity.WINDOW + 1
+        parts = [
+            weight * np.take(x, range(start, start + length), axis)
+            for start, weight in enumerate(similarity.gaussian())
+        ]
+        x = np.sum(parts, axis=0)
+    return x
