@@ -4,7 +4,7 @@ Each is `(key, images [B, H, W, C] in [-1, 1]) -> degraded`, a pure function for
 step, for images of any size in one channel or three. An option is a number, the same for every
 image, or a range `(low, high)` of which each image draws its own, uniformly: "blind" restoration.
 Each random one has a deterministic twin whose amounts are given, one for each image: here, or in
-`blur`, `jpeg` and `masks`.
+`blur`, `jpeg`, `masks` and `poisson`.
 """
 
 import functools
@@ -15,7 +15,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jaxgan.data import blur, jpeg, masks, resize
+from jaxgan.data import blur, jpeg, masks, poisson, resize
 from jaxgan.types import Array, Key, UserError
 
 Range = float | tuple[float, float]
@@ -67,7 +67,7 @@ def poisson_noise(key: Key, images: Array, *, peak: Range = 30.0) -> Array:
     (https://arxiv.org/abs/1803.04189), section 3.2, where the peak is 0 to 50.
 
     Args:
-      key: consumed; of JAX's default kind, threefry.
+      key: consumed.
       images: [B, H, W, C] in [-1, 1].
       peak: photons that a white pixel counts in the mean, above 0; fewer are noisier.
 
@@ -79,34 +79,10 @@ def poisson_noise(key: Key, images: Array, *, peak: Range = 30.0) -> Array:
     """
     peak_key, count_key = jax.random.split(key)
     amount = _amounts(peak_key, images, peak, "peak", above=True)
-    count = jax.random.poisson(count_key, photons(images, amount))
-    return from_photons(count.astype(images.dtype), amount)
-
-
-def photons(images: Array, peak: Array) -> Array:
-    """Says how many photons each pixel counts in the mean.
-
-    Args:
-      images: [B, H, W, C] in [-1, 1]; what is below -1 counts none.
-      peak: [B], of a white pixel.
-
-    Returns:
-      [B, H, W, C], 0 or more.
-    """
-    return jnp.maximum(images + 1.0, 0.0) * _each(peak / 2.0, images)
-
-
-def from_photons(count: Array, peak: Array) -> Array:
-    """Makes an image of counts; exact inverse of `photons`.
-
-    Args:
-      count: [B, H, W, C], 0 or more.
-      peak: [B], of a white pixel.
-
-    Returns:
-      [B, H, W, C], -1 or more.
-    """
-    return count / _each(peak / 2.0, count) - 1.0
+    chance = jax.random.uniform(count_key, images.shape)
+    mean = poisson.expected(images, amount)
+    count = poisson.quantile(chance, mean, most=_largest(peak))
+    return poisson.developed(count.astype(images.dtype), amount)
 
 
 def gaussian_blur(key: Key, images: Array, *, sigma: Range = 1.6) -> Array:
@@ -197,7 +173,7 @@ def grey(images: Array) -> Array:
     Returns:
       [B, H, W, 1] in [-1, 1].
     """
-    chex.assert_axis_dimension_in(images, 3, {1, 3})
+    chex.assert_shape(images, (None, None, None, {1, 3}))
     if images.shape[-1] == 1:
         return images
     red, green, blue = (w * images[..., i : i + 1] for i, w in enumerate(_LUMA))

@@ -49,6 +49,7 @@ _TO_YCC = np.array(
     ]
 )
 _TO_RGB = np.array([[1.0, 0.0, 1.402], [1.0, -0.344136286, -0.714136286], [1.0, 1.772, 0.0]])
+_BIT = 1e-3  # more than float32 gets wrong of a number in 0..255
 
 
 def compress(images: Array, quality: Array) -> Array:
@@ -62,20 +63,21 @@ def compress(images: Array, quality: Array) -> Array:
     Returns:
       [B, H, W, C] in [-1, 1], each value one of 256.
     """
-    chex.assert_rank([images, quality], [4, 1])
-    chex.assert_axis_dimension_in(images, 3, {1, 3})
+    chex.assert_rank(quality, 1)
+    chex.assert_shape(images, (None, None, None, {1, 3}))
     _, height, width, channels = images.shape
     values = _rounded((images.astype(jnp.float32) + 1.0) * 127.5)
     if channels == 3:
-        values = _rounded(_mixed(values, _TO_YCC) + jnp.array([[[[0.0, 128.0, 128.0]]]]))
+        lower = jnp.array([[[[0.0, 2 * _BIT, 2 * _BIT]]]])  # libjpeg has halves of colour go down
+        values = _rounded(_mixed(values, _TO_YCC) + _middle() - lower)
     fill = ((0, 0), (0, -height % SIDE), (0, -width % SIDE), (0, 0))
     blocks = _blocks(jnp.pad(values, fill, mode="edge") - 128.0)
     tables = jnp.stack([scaled(LUMINANCE, quality)] + [scaled(CHROMINANCE, quality)] * 2, -1)
     tables = tables[:, None, :, None, :, :channels]  # [B, 1, 8, 1, 8, C]
-    blocks = _transformed(jnp.round(_transformed(blocks, _DCT) / tables) * tables, _DCT.T)
+    blocks = _transformed(_quantised(_transformed(blocks, _DCT), tables) * tables, _DCT.T)
     values = _rounded(_whole(blocks)[:, :height, :width] + 128.0)
     if channels == 3:
-        values = _rounded(_mixed(values - jnp.array([[[[0.0, 128.0, 128.0]]]]), _TO_RGB))
+        values = _rounded(_mixed(values - _middle(), _TO_RGB))
     return (values / 127.5 - 1.0).astype(images.dtype)
 
 
@@ -111,6 +113,16 @@ def _transformed(blocks: Array, matrix: np.ndarray) -> Array:
     return jnp.einsum("vx,bhuwxc->bhuwvc", matrix, blocks, precision="highest")
 
 
+def _quantised(frequencies: Array, tables: Array) -> Array:
+    """Rounds to whole steps, halves away from zero.
+
+    Halves are common, as a mean is a multiple of 1/8: libjpeg's transform gives all frequencies in
+    such units, so that halves are exact and not at the mercy of the last bit.
+    """
+    eighths = jnp.abs(jnp.round(8.0 * frequencies))
+    return jnp.sign(frequencies) * jnp.floor((eighths + 4.0 * tables) / (8.0 * tables))
+
+
 def _blocks(values: Array) -> Array:
     batch, height, width, channels = values.shape
     return values.reshape(batch, height // SIDE, SIDE, width // SIDE, SIDE, channels)
@@ -127,6 +139,11 @@ def _mixed(values: Array, matrix: np.ndarray) -> Array:
     )
 
 
+def _middle() -> Array:
+    """Of the range of luma and colours: 0 for no colour is kept as 128."""
+    return jnp.array([[[[0.0, 128.0, 128.0]]]])
+
+
 def _rounded(values: Array) -> Array:
-    """What eight bits hold."""
-    return jnp.clip(jnp.round(values), 0.0, 255.0)
+    """What eight bits hold; halves, which plain blocks have, go up whatever their last bit."""
+    return jnp.clip(jnp.floor(values + (0.5 + _BIT)), 0.0, 255.0)
