@@ -108,9 +108,9 @@ _DCT = _dct()
 
 def _transformed(blocks: Array, matrix: np.ndarray) -> Array:
     """Multiplies both axes of every block [B, h, 8, w, 8, C] by a matrix."""
-    matrix = jnp.asarray(matrix, jnp.float32)
-    blocks = jnp.einsum("uy,bhywxc->bhuwxc", matrix, blocks, precision="highest")
-    return jnp.einsum("vx,bhuwxc->bhuwvc", matrix, blocks, precision="highest")
+    waves = jnp.asarray(matrix, jnp.float32)
+    blocks = jnp.einsum("uy,bhywxc->bhuwxc", waves, blocks, precision="highest")
+    return jnp.einsum("vx,bhuwxc->bhuwvc", waves, blocks, precision="highest")
 
 
 def _quantised(frequencies: Array, tables: Array) -> Array:
