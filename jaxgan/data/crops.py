@@ -134,12 +134,12 @@ def _check_sizes(found: pictures.Pictures, crop: int) -> None:
     sides = [min(image.shape[:2]) for image in found]
     smallest = int(np.argmin(sides))
     if sides[smallest] < crop:
-        others = sum(side < crop for side in sides) - 1
+        num = sum(side < crop for side in sides)
         raise UserError(
             f"{os.path.join(found.name, found.paths[smallest])}: is"
             f" {folder.by(found.images[smallest].shape[:2])} (height x width), smaller than a crop"
-            f" of {crop}" + (f", and so are {others} others" if others else "") + "; remove"
-            f" {'them' if others else 'it'}, or set crop to {sides[smallest]} or less"
+            f" of {crop}{f' ({num} such pictures)' if num > 1 else ''}; remove"
+            f" {'them' if num > 1 else 'it'}, or set crop to {sides[smallest]} or less"
         )
 
 

@@ -141,13 +141,12 @@ class PairSource:
         if np.ndim(index):
             examples = [self[i] for i in np.asarray(index)]
             return {key: np.stack([x[key] for x in examples]) for key in examples[0]}
-        index = int(index) % len(self)
-        found = self._read(index)
-        while found is None:
-            # The next readable pair is used instead: the same one in every process and epoch.
-            index = (index + 1) % len(self)
-            found = self._read(index)
-        return found
+        # For an unreadable pair the next readable one is used: the same in every process and epoch.
+        for number in range(len(self)):
+            found = self._read((int(index) + number) % len(self))
+            if found is not None:
+                return found
+        raise self._nothing()
 
     def in_memory(self) -> arrays.ArraySource:
         """Decodes every file, leaving out pairs with an unreadable one.
@@ -161,39 +160,51 @@ class PairSource:
         with concurrent.futures.ThreadPoolExecutor() as pool:
             found = [x for x in pool.map(self._read, range(len(self))) if x is not None]
         if not found:
-            raise UserError(f"{self.name}: no pair of which both files can be read; replace them")
+            raise self._nothing()
         both = {key: np.stack([x[key] for x in found]) for key in ("image", "source")}
         return arrays.ArraySource(both, name=self.name)
 
     def _read(self, index: int) -> dict[str, np.ndarray] | None:
         """Decodes one pair; None for one that cannot be read."""
         pair = self.pairs[index]
-        height, width, channels = self.image_shape
-        size, wanted = (height, width) if self.resized else 0, (self.source_channels, channels)
-        if self.half:
-            whole = self.reader.read(pair.image, channels=max(wanted))
-            if whole is None:
-                return None
-            left, right = _halves(whole, pair.image)
-            parts = [
-                pixels.conform(part[None], image_size=size, channels=number)[0]
-                for part, number in zip(
-                    (left, right) if self.half == "left" else (right, left), wanted, strict=True
-                )
-            ]
-        else:
-            _check_sizes(pair, *map(pixels.header, pair))
-            read = functools.partial(self.reader.read, image_size=size)
-            parts = [read(path, channels=c) for path, c in zip(pair, wanted, strict=True)]
-        source, image = parts
+        source, image = self._read_halves(pair.image) if self.half else self._read_files(pair)
         if source is None or image is None:
             return None
-        if image.shape[:2] != (height, width):
+        if image.shape != self.image_shape:
             raise UserError(
-                f"{pair.image}: is {folder.by(image.shape[:2])} (height x width) where others are"
-                f" {folder.by((height, width))}; set image_size"
+                f"{pair.image}: is {list(image.shape)} where others are {list(self.image_shape)};"
+                " set image_size"
             )
         return {"image": image, "source": source}
+
+    def _read_files(self, pair: Pair) -> list[np.ndarray | None]:
+        _check_sizes(pair, *map(pixels.header, pair))
+        read = functools.partial(self.reader.read, image_size=self._size)
+        return [read(path, channels=c) for path, c in zip(pair, self._channels, strict=True)]
+
+    def _read_halves(self, path: str) -> list[np.ndarray | None]:
+        whole = self.reader.read(path, channels=max(self._channels))
+        if whole is None:
+            return [None, None]
+        left, right = _halves(whole, path)
+        halves = (left, right) if self.half == "left" else (right, left)
+        conform = functools.partial(pixels.conform, image_size=self._size)
+        return [
+            conform(x[None], channels=c)[0] for x, c in zip(halves, self._channels, strict=True)
+        ]
+
+    @property
+    def _size(self) -> pixels.Size:
+        """That files are resized to; 0 for as they are."""
+        return self.image_shape[:2] if self.resized else 0
+
+    @property
+    def _channels(self) -> tuple[int, int]:
+        """Of a source and of an image."""
+        return self.source_channels, self.image_shape[-1]
+
+    def _nothing(self) -> UserError:
+        return UserError(f"{self.name}: not one pair of which both files can be read; replace them")
 
 
 def _scan(root: pathlib.Path) -> dict[str, str]:
