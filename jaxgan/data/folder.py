@@ -4,12 +4,12 @@ import concurrent.futures
 import hashlib
 import os
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 from absl import logging
 
-from jaxgan import types
-from jaxgan.data import arrays, labels, pixels
+from jaxgan.data import arrays, labels, pixels, reader
 from jaxgan.types import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
@@ -53,10 +53,10 @@ def load(
         `image_size`, or too many unreadable files.
     """
     whole = pathlib.Path(os.path.expanduser(data_dir))
-    root = _split_root(whole, split)
+    root = split_root(whole, split)
     paths = scan(root)
     found = labels.find(root, paths, split="" if root == whole else split)
-    shape = _common_shape(root, paths, image_size, channels)
+    shape = common_shape(str(root), sampled_headers(root, paths), image_size, channels)
     source = FolderSource(
         root,
         paths,
@@ -70,7 +70,20 @@ def load(
     return source
 
 
-def _split_root(root: pathlib.Path, split: str) -> pathlib.Path:
+def split_root(root: pathlib.Path, split: str) -> pathlib.Path:
+    """Finds the folder of one split.
+
+    Args:
+      root: the folder given; its folders are splits if they are `train` and `test` and no others.
+      split: "train" or "test"; a folder without splits is all "train".
+
+    Returns:
+      The folder with the images of that split.
+
+    Raises:
+      MissingSplit: no test split.
+      UserError: no such folder.
+    """
     if not os.path.exists(root):  # unlike pathlib's, false for a name that is too long as well
         raise UserError(f"{root}: no such folder; give a folder of images")
     if not os.path.isdir(root):
@@ -125,10 +138,21 @@ def _unreadable(error: OSError) -> None:
     raise UserError(f"{error.filename}: cannot be read ({error.strerror})")
 
 
-def _common_shape(
-    root: pathlib.Path, paths: list[str], image_size: pixels.Size, channels: int
-) -> tuple[int, int, int]:
-    """Finds the shape of the images, from their headers, as far as it is not asked for."""
+def sampled_headers(root: pathlib.Path, paths: list[str]) -> dict[str, pixels.Header]:
+    """Reads what image files say of themselves, of a large folder only some, evenly spread.
+
+    Logs a warning where any of them is transparent.
+
+    Args:
+      root: the folder.
+      paths: of the images, below it.
+
+    Returns:
+      The headers of those that can be read, by path.
+
+    Raises:
+      UserError: none can be read.
+    """
     sample = paths[:: max(1, len(paths) // SAMPLE)]
     with concurrent.futures.ThreadPoolExecutor() as pool:
         found = list(pool.map(lambda path: pixels.header(root / path), sample))
@@ -139,23 +163,53 @@ def _common_shape(
         logging.warning(
             "%s: images with transparent parts (%s and others) are laid over white", root, clear[0]
         )
+    return headers
+
+
+def common_shape(
+    name: str, headers: Mapping[str, pixels.Header], image_size: pixels.Size, channels: int
+) -> tuple[int, int, int]:
+    """Says which shape images will have; what it does not ask for is found in their headers.
+
+    What is lost, by cropping, scaling or dropping colours, is logged once.
+
+    Args:
+      name: of the folder, for messages.
+      headers: of some images, by path.
+      image_size: side in pixels, or (height, width); 0 if all are of one size.
+      channels: 1 or 3; 0 for 1 if all are grey and 3 otherwise.
+
+    Returns:
+      (height, width, channels).
+
+    Raises:
+      UserError: several sizes, and none asked for.
+    """
     grey = all(header.grey for header in headers.values())
     channels = channels or (1 if grey else 3)
     sizes = {header.size for header in headers.values()}
-    pixels.log_changes(str(root), sizes, colour=not grey, image_size=image_size, channels=channels)
+    pixels.log_changes(name, sizes, colour=not grey, image_size=image_size, channels=channels)
     if image_size:
         return *pixels.shape_of(image_size), channels
     first, size = next((path, header.size) for path, header in headers.items())
     for path, header in headers.items():
         if header.size != size:
             raise UserError(
-                f"{root}: images differ in size (height x width {_by(size)} of {first},"
-                f" {_by(header.size)} of {path}); set image_size"
+                f"{name}: images differ in size (height x width {by(size)} of {first},"
+                f" {by(header.size)} of {path}); set image_size"
             )
     return *size, channels
 
 
-def _by(size: tuple[int, int]) -> str:
+def by(size: tuple[int, int]) -> str:
+    """Writes a size for a message.
+
+    Args:
+      size: (height, width).
+
+    Returns:
+      Such as "30x40".
+    """
     return "x".join(map(str, size))
 
 
@@ -187,8 +241,8 @@ class FolderSource:
         self.num_classes, self.class_names = found.num_classes, found.class_names
         self._label_file = found.file
         self.image_shape, self.name = image_shape, str(root)
-        self.resized, self.max_bad_records = resized, max_bad_records
-        self.bad: dict[str, str] = {}  # path -> why it cannot be read
+        self.resized = resized
+        self.reader = reader.Reader(root, len(paths), max_bad_records=max_bad_records)
 
     @property
     def fingerprint(self) -> str:
@@ -244,16 +298,10 @@ class FolderSource:
     def _read(self, index: int) -> np.ndarray | None:
         """Decodes one file; None, and a warning the first time, for one that cannot be read."""
         path = self.paths[index]
-        if path in self.bad:
-            self._check_bad()  # raises again when asked again, or by another thread
-            return None
         height, width, channels = self.image_shape
         size = (height, width) if self.resized or height == width else 0
-        try:
-            image = pixels.decode(self.root / path, image_size=size, channels=channels)
-        except Exception as error:
-            # Pillow's decoders raise OSError, ValueError, SyntaxError, struct.error and others.
-            self._skip(path, types.one_line(f"{type(error).__name__}: {error}"))
+        image = self.reader.read(path, image_size=size, channels=channels)
+        if image is None:
             return None
         if image.shape != self.image_shape:
             raise UserError(
@@ -261,21 +309,3 @@ class FolderSource:
                 f" {list(self.image_shape)}; set image_size"
             )
         return image
-
-    def _skip(self, path: str, why: str) -> None:
-        self.bad[path] = why
-        self._check_bad()
-        logging.warning(
-            "%s: skipped, %s (%d unreadable so far)", self.root / path, why, len(self.bad)
-        )
-
-    def _check_bad(self) -> None:
-        limit = self.max_bad_records if self.max_bad_records >= 0 else max(10, len(self) // 1000)
-        count = len(self.bad)
-        if count > limit or count == len(self):
-            path, why = list(self.bad.items())[-1]
-            raise UserError(
-                f"{self.root}: {count} of {len(self)} image files cannot be read, where at most"
-                f" {limit} are skipped; the last is {path} ({why}); replace or remove them, or"
-                " raise max_bad_records"
-            )

@@ -139,8 +139,12 @@ def batches(
         return _Counted(_host(read, start), start)
     if mode == "resident":
         return _Counted(_resident(read, start), start)
-    in_memory = hasattr(source, "arrays")
+    in_memory = _in_memory(source)
     return _Counted(stream.read_ahead(read, start, in_memory=in_memory, workers=workers), start)
+
+
+def _in_memory(source) -> bool:
+    return hasattr(source, "arrays") or getattr(source, "in_host_memory", False)
 
 
 class _Counted:
@@ -193,7 +197,8 @@ def choose_mode(source, *, mode: str = "auto") -> str:
     """Chooses how batches reach the device.
 
     Args:
-      source: where examples come from; one with `arrays` is in memory.
+      source: where examples come from; one with `arrays` is in memory, and so is one that says
+        `in_host_memory`, which need not have all its examples as arrays of one shape.
       mode: "auto", or a mode that is then only checked.
 
     Returns:
@@ -204,17 +209,18 @@ def choose_mode(source, *, mode: str = "auto") -> str:
     """
     if mode not in MODES:
         types.lookup(dict.fromkeys(MODES), mode, "mode")
-    arrays = getattr(source, "arrays", None)
-    if mode in ("host", "resident") and arrays is None:
+    arrays, in_memory = getattr(source, "arrays", None), _in_memory(source)
+    if (mode == "host" and not in_memory) or (mode == "resident" and arrays is None):
+        what = f"is not{' as arrays' if in_memory else ''}"
         raise UserError(
-            f'mode "{mode}" needs data in memory, which {source.name} is not; use stream'
+            f'mode "{mode}" needs data in memory, which {source.name} {what}; use stream'
         )
     if mode != "auto":
         return mode
+    if in_memory and jax.default_backend() == "cpu":
+        return "host"
     if arrays is None:
         return "stream"
-    if jax.default_backend() == "cpu":
-        return "host"
     size = sum(array.nbytes for array in arrays.values())
     return "resident" if size < RESIDENT_BYTES else "stream"
 
