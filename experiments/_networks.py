@@ -154,8 +154,7 @@ def _dcgan(config: NetworkConfig, shape: Sequence[int], labels: int) -> Players:
 def _light(config: NetworkConfig, shape: Sequence[int], labels: int) -> Players:
     size = (shape[0], shape[1])
     widths = _both_widths(config, lambda: light.default_widths(size))
-    for each in widths:
-        resample.first_size(size, len(each))
+    resample.first_size(size, len(widths[0]))
     shared = _shared(config)
     gen = light.Generator(
         size,

@@ -2,8 +2,9 @@
 
 As in "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial
 Networks" by Radford et al. (https://arxiv.org/abs/1511.06434) there is one convolution a stage,
-batch norm in the generator, and no more. Instead of strides the maps are doubled and halved by a
-filter (see `resample`), and the convolutions are on the smaller side of it, where they are cheap.
+batch norm in the generator, and no more. But the generator doubles its maps by a filter (see
+`resample`), after convolutions on the smaller side of it, where they are cheap, and ends in a
+convolution at the size of the image.
 """
 
 from collections.abc import Sequence
@@ -79,20 +80,20 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Maps images to logits, one an image.
+    """Maps images to logits, one an image: convolutions of stride 2, and a dense layer.
 
     Attributes:
-      widths: feature maps of each stage, in the order of the generator: the image's come last.
+      widths: feature maps after each halving, in the order of the generator: the image's come last.
       slope: of the leaky ReLU.
       num_classes: 0, or the number of labels.
       head: what D says of labels: "projection" adds the inner product of the features and the
         label's embedding to the logit; "class" leaves the label to D, and returns "class", a logit
         for each label, beside "logits" (AC-GAN).
       dtype: of the computation; parameters and the logit are float32.
-      remat: computes each stage anew in the backward pass: less memory, more time.
+      remat: computes each layer anew in the backward pass: less memory, more time.
     """
 
-    widths: Sequence[int] = (128, 128, 64, 32)
+    widths: Sequence[int] = (128, 64, 32)
     slope: float = 0.2
     num_classes: int = 0
     head: str = "projection"
@@ -106,7 +107,7 @@ class Discriminator(nn.Module):
         """Judges images.
 
         Args:
-          x: [B, H, W, C] in [-1, 1], H and W multiples of 2^(stages - 1).
+          x: [B, H, W, C] in [-1, 1].
           label: [B] int32 in [0, num_classes); None where there is no projection.
           train: changes nothing; as other networks have it.
 
@@ -116,15 +117,13 @@ class Discriminator(nn.Module):
         """
         del train
         chex.assert_rank(x, 4)
-        resample.first_size(x.shape[1:3], len(self.widths))
-        for i, number in enumerate(self.widths[::-1]):
+        for number in self.widths[::-1]:
 
-            def stage(net: Discriminator, x: Array, i: int = i, number: int = number) -> Array:
-                x = resample.downsample(x) if i else x
-                x = layers.Conv(number, 3, kernel_init=_INIT, dtype=net.dtype)(x)
-                return nn.leaky_relu(x, net.slope)
+            def layer(net: Discriminator, x: Array, number: int = number) -> Array:
+                conv = layers.Conv(number, 4, strides=2, kernel_init=_INIT, dtype=net.dtype)
+                return nn.leaky_relu(conv(x), net.slope)
 
-            x = layers.rematerialised(stage, self.remat)(self, x)  # [B, 32, 32, 32], ...
+            x = layers.rematerialised(layer, self.remat)(self, x)  # [B, 16, 16, 32], ...
         x = x.reshape(x.shape[0], -1)  # [B, 4 * 4 * 128]
         logits = nn.Dense(1, kernel_init=_NEAR_ZERO, dtype=self.dtype)(x)[:, 0]
         logits = logits.astype(jnp.float32)
@@ -138,22 +137,25 @@ class Discriminator(nn.Module):
         return logits
 
 
-def default_widths(image_size: Sequence[int]) -> tuple[int, ...]:
+def default_widths(image_size: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Chooses the feature maps of each stage.
 
     Args:
       image_size: (height, width) in pixels.
 
     Returns:
-      From the smallest images to the largest, fewer where maps are larger, so that no stage takes
-      most of the time: 128, 128, 64, 32 for 32 pixels.
+      The generator's and the discriminator's, from the smallest images to the largest, fewer where
+      maps are larger, so that no stage takes most of the time: 128, 128, 64, 32 and 128, 64, 32
+      for 32 pixels.
 
     Raises:
       UserError: no network makes such images.
     """
     stages = resample.stages_for(image_size)
     sides = [min(image_size) / 2**i for i in reversed(range(stages))]
-    return tuple(max(16, min(128, 8 * round(128 / side))) for side in sides)
+    gen = tuple(max(16, min(128, 8 * round(128 / side))) for side in sides)
+    disc = tuple(max(16, min(128, 8 * round(64 / side))) for side in sides[:-1])
+    return gen, disc
 
 
 def _norm(net: Generator, x: Array, train: bool) -> Array:

@@ -46,15 +46,17 @@ def _doubled(x):
     return full[1:-2, 1:-2]
 
 
-def _halved(x):
-    taps = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
-    full = np.stack([signal.convolve2d(x[..., i], taps) for i in range(x.shape[2])], -1)
-    return full[2:-1:2, 2:-1:2]
+def _strided(x, layer):
+    """Every other pixel of a convolution by 4 x 4, which begins one pixel outside."""
+    kernel, bias = np.float64(layer["kernel"]), np.float64(layer["bias"])
+    padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (4, 4), (0, 1))[::2, ::2]
+    return np.einsum("hwcij,ijco->hwo", windows, kernel) + bias
 
 
 def test_both_players_equal_a_reference_in_numpy():
     gen = light.Generator((8, 12), 2, widths=(5, 4, 3), norm="none")
-    disc = light.Discriminator(widths=(5, 4, 3))
+    disc = light.Discriminator(widths=(4, 3))
     z = jax.random.normal(KEY, (1, 6))
     of_gen = _init(gen, z)
     image = gen.apply(of_gen, z, train=False)
@@ -68,9 +70,8 @@ def test_both_players_equal_a_reference_in_numpy():
 
     of_disc = _init(disc, image)
     layers = jax.device_get(of_disc["params"])
-    for name in ("Conv_0", "Conv_1", "Conv_2"):
-        x = _halved(x) if name != "Conv_0" else x
-        x = _convolved(x, layers[name])
+    for name in ("Conv_0", "Conv_1"):
+        x = _strided(x, layers[name])
         x = np.where(x > 0, x, 0.2 * x)
     expected = x.reshape(-1) @ layers["Dense_0"]["kernel"][:, 0] + layers["Dense_0"]["bias"][0]
     np.testing.assert_allclose(disc.apply(of_disc, image, train=False)[0], expected, rtol=1e-4)
@@ -97,17 +98,18 @@ def test_the_penalty_has_the_gradient_that_differences_say():
 
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (40, 24), (64, 64), (256, 128)])
 def test_players_fit_each_other_at_every_size(size):
-    widths = light.default_widths(size)
-    image, _ = _shapes(light.Generator(size, 3, widths), jnp.zeros((2, 5)))
+    gen, disc = light.default_widths(size)
+    image, _ = _shapes(light.Generator(size, 3, gen), jnp.zeros((2, 5)))
     assert image.shape == (2, *size, 3) and image.dtype == jnp.float32
-    logits, _ = _shapes(light.Discriminator(widths), jnp.zeros(image.shape))
+    logits, _ = _shapes(light.Discriminator(disc), jnp.zeros(image.shape))
     assert logits.shape == (2,)
 
 
 def test_widths_follow_the_size_of_the_maps():
-    assert light.default_widths((32, 32)) == (128, 128, 64, 32)
-    assert light.default_widths((28, 28)) == (128, 72, 40)
-    assert light.default_widths((256, 128)) == (128, 128, 64, 32, 16, 16)
+    assert light.default_widths((32, 32)) == ((128, 128, 64, 32), (128, 64, 32))
+    assert light.default_widths((28, 28)) == ((128, 72, 40), (72, 40))
+    gen, disc = light.default_widths((256, 128))
+    assert gen == (128, 128, 64, 32, 16, 16) and disc == (128, 64, 32, 16, 16)
     with pytest.raises(UserError, match="images of 30 x 18 cannot be made by doubling 2 times"):
         light.default_widths((30, 18))
 
