@@ -10,7 +10,7 @@ PIXELS = 32 * 32  # of the images that `GAMMA` is for
 GAMMA = 1.0
 FEW = 20_000  # examples, below which D sees them augmented
 FEWEST_OF_A_CLASS = 20  # examples, below which labels take no part
-STEPS = 6000
+STEPS = 4500
 
 
 def settings(config: Any, spec: Spec) -> dict[str, Any]:
