@@ -13,6 +13,10 @@ and returns a source. A set that fits in memory needs no class of its own: read 
 the table `LOADERS` in `registry.py`. Everything else follows: resizing, the order of the examples,
 the modes of reading, sharing between processes, resuming.
 
+For editing images: `crops` makes a dataset of random crops of pictures of any size, `pairs` one of
+pictures in twos, and `degrade` makes a restorer's input of clean images inside the compiled step. A
+source whose examples are in memory, but not as arrays, says so by `in_host_memory = True`.
+
 Importing this package reads nothing and imports neither Pillow, scikit-learn, Grain nor
 TensorFlow Datasets: each is imported by the function that needs it.
 """

@@ -140,7 +140,9 @@ def compression(key: Key, images: Array, *, quality: Range = (10, 75)) -> Array:
       UserError: an impossible quality.
     """
     low, high = _ends(quality, "quality", least=1, most=100)
-    amount = jax.random.randint(key, images.shape[:1], math.ceil(low), math.floor(high) + 1)
+    if low != int(low) or high != int(high):
+        raise UserError(f"quality {quality} is not possible; use whole numbers")
+    amount = jax.random.randint(key, images.shape[:1], int(low), int(high) + 1)
     return jpeg.compress(images, amount)
 
 

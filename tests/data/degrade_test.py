@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgan import parallel
 from jaxgan.data import blur, degrade, jpeg, resize
 from jaxgan.types import UserError
 
@@ -72,6 +73,13 @@ def test_rows_are_independent_of_each_other(name):
     same = np.asarray(jax.jit(made(name))(KEY, random_images((1, 12, 10, 3)).repeat(8, 0)))
     distinct = len({row.tobytes() for row in same})
     assert distinct == (1 if name in DETERMINISTIC else 8)
+
+
+@pytest.mark.parametrize("name", BLIND)
+def test_a_batch_over_eight_devices_is_that_of_one(name):
+    rows = jax.sharding.NamedSharding(parallel.make_mesh(), jax.sharding.PartitionSpec("data"))
+    shared = jax.jit(made(name))(KEY, jax.device_put(random_images(), rows))
+    np.testing.assert_allclose(shared, degraded(name), atol=1e-6)
 
 
 @pytest.mark.parametrize("name", BLIND)
@@ -172,6 +180,7 @@ def test_darkening_is_a_power_of_brightness():
         ("motion", {"length": 0.5}, "length 0.5 .* at least 1"),
         ("jpeg", {"quality": 0}, "quality 0 .* at least 1 and at most 100"),
         ("jpeg", {"quality": (50, 101)}, "quality"),
+        ("jpeg", {"quality": 30.5}, "quality 30.5 .* whole numbers"),
         ("holes", {"share": 1.5}, "share 1.5 .* at most 1,"),
         ("holes", {"side": 0}, "side 0"),
         ("dark", {"gamma": 0.5}, "gamma 0.5 .* at least 1"),
