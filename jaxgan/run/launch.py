@@ -49,14 +49,16 @@ def initialize(config: RunConfig) -> None:
 
 
 def say_resolved(asked: RunConfig, config: RunConfig) -> None:
-    """Prints what a config left to its data.
+    """Prints what a config left to its data, but for the channels, which most runs leave to them.
 
     Args:
       asked: the config as the flags have it.
       config: the same, `resolved`.
     """
-    lines = set(cli.as_flags(asked).splitlines())
-    found = [line for line in cli.as_flags(config).splitlines() if line not in lines]
+    before, after = (
+        cli.as_flags(each, without=("channels",)).splitlines() for each in (asked, config)
+    )
+    found = [line for line in after if line not in before]
     if found and processes.is_main():
         print(f"taken from the data: {' '.join(found)}", flush=True)
 
