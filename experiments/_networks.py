@@ -13,13 +13,8 @@ from jaxgan.run.adversarial import ImageConfig
 from jaxgan.types import UserError
 
 Players = tuple[nn.Module, nn.Module]  # generator and discriminator
-LATENTS = {
-    "dcgan": 100,
-    "light": 64,
-    "resnet": 128,
-    "r3gan": 64,
-    "stylegan2": 512,
-}  # sizes, as published
+# Sizes, as published, but for our own "light".
+LATENTS = {"dcgan": 100, "light": 64, "resnet": 128, "r3gan": 64, "stylegan2": 512}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +24,7 @@ class NetworkConfig(ImageConfig):
     net: str = cli.field("r3gan", "Networks of both players.", choices=tuple(LATENTS))
     condition: str = cli.field(
         "none",
-        "How labels take part; auto for by projection where each class has images enough.",
+        "How labels take part; auto: by projection, where each class has 20 images.",
         choices=("none", "concat", "projection", "ac", "cbn", "auto"),
     )
     widths: str = cli.field(

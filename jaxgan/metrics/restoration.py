@@ -31,7 +31,7 @@ def psnr(output: np.ndarray, target: np.ndarray, *, border: int = 0) -> float:
       20 log10(255 / root of the mean squared error), in decibels; infinite for equal images.
 
     Raises:
-      UserError: the images differ in shape.
+      UserError: the images differ in shape, or lie within the border.
     """
     a, b = _pair(output, target, border)
     error = np.square(a - b).mean()
@@ -73,16 +73,17 @@ def ssim(output: np.ndarray, target: np.ndarray, *, border: int = 0) -> float:
 def luminance(image: np.ndarray) -> np.ndarray:
     """Y of YCbCr by BT.601, from 16 to 235, which super-resolution is measured on.
 
+    Grey images stay as they are, as in the published scripts of SRCNN and VDSR.
+
     Args:
-      image: [H, W, 3], or grey [H, W, 1], whose values become those of an equal RGB image; uint8,
-        or float in [-1, 1].
+      image: [H, W, 3], or grey [H, W, 1]; uint8, or float in [-1, 1].
 
     Returns:
       [H, W, 1] float in [-1, 1], not rounded.
     """
-    rgb = _bytes(image)
-    rgb = rgb if rgb.shape[-1] == 3 else np.repeat(rgb, 3, axis=-1)
-    return ((rgb @ LUMA + 16) / (PEAK / 2) - 1)[..., None]
+    values = _bytes(image)
+    y = values if values.shape[-1] == 1 else (values @ LUMA + 16)[..., None]
+    return y / (PEAK / 2) - 1
 
 
 def texture_distance(
@@ -157,6 +158,11 @@ def _pair(output: np.ndarray, target: np.ndarray, border: int) -> tuple[np.ndarr
             f"{list(np.shape(target))}; make them alike"
         )
     a, b = _bytes(output), _bytes(target)
+    if border < 0 or min(a.shape[:2]) <= 2 * border:
+        raise UserError(
+            f"a border of {border} leaves nothing of an image of {list(np.shape(output))}; use a "
+            "smaller one"
+        )
     edge = slice(border, -border or None)
     return a[edge, edge], b[edge, edge]
 

@@ -131,33 +131,6 @@ def sliced_wasserstein(
     return float(np.concatenate([_projected(real, fake, part) for part in parts]).mean())
 
 
-def patches(key: Key, images: Array, *, num: int, size: int = 7) -> list[Array]:
-    """Cuts random patches from every level of the images' Laplacian pyramids, and normalises them.
-
-    With `sliced_wasserstein` for each level this is the measure of "Progressive Growing of GANs"
-    by Karras et al. (https://arxiv.org/abs/1710.10196), section 5, which multiplies the distance
-    by 1000.
-
-    Args:
-      key: chooses the places.
-      images: [N, H, W, C], sides divisible by 2 as often as they are 32 or more.
-      num: patches from each image and level.
-      size: side of a patch.
-
-    Returns:
-      For each level, finest first, [N * num, size * size * C], mean 0 and deviation 1 a channel.
-    """
-    levels, channels = _laplacian_pyramid(images), images.shape[-1]
-    result = []
-    for level, level_key in zip(levels, jax.random.split(key, len(levels)), strict=True):
-        found = cut(level_key, level, num, size)  # [N * num, size, size, C]
-        mean, std = found.mean((0, 1, 2)), found.std((0, 1, 2))
-        shape = (1, 1, 1, channels)
-        normalised = (found - mean.reshape(shape)) / jnp.maximum(std, 1e-8).reshape(shape)
-        result.append(normalised.reshape(len(found), -1))
-    return result
-
-
 def gaussian() -> np.ndarray:
     """The window that local moments are taken over, along one side.
 
@@ -171,6 +144,9 @@ def gaussian() -> np.ndarray:
 
 def laplacian_level(images: Array, level: int, *, last: bool) -> Array:
     """One level of the images' Laplacian pyramids.
+
+    See "The Laplacian Pyramid as a Compact Image Code" by Burt and Adelson
+    (https://doi.org/10.1109/TCOM.1983.1095851).
 
     Args:
       images: [N, H, W, C]; odd rows and columns at the end are left out where they are halved.
@@ -252,15 +228,6 @@ def _projected(real: Array, fake: Array, directions: Array) -> Array:
         jnp.sort(jnp.matmul(directions, points.T, precision="highest")) for points in (real, fake)
     )
     return jnp.abs(real - fake).mean(1)
-
-
-def _laplacian_pyramid(images: Array) -> list[Array]:
-    """Band-pass levels, finest first, and the low-pass rest, at least 16 pixels a side."""
-    levels = []
-    while min(images.shape[1:3]) >= 32 and not (images.shape[1] % 2 or images.shape[2] % 2):
-        levels.append(_band(images))
-        images = _binomial(images)[:, ::2, ::2]
-    return [*levels, images]
 
 
 def _band(images: Array) -> Array:

@@ -16,7 +16,7 @@ def nyquist_power(images: np.ndarray) -> float:
 
     Returns:
       The mean of the periodogram, under a Hann window, over all frequencies (u, v) of which one is
-      the highest that the side has; in squares of the range [-1, 1] a pixel. White noise has its
+      the highest that the side has; in squares of a value in [-1, 1]. Of white noise it is the
       variance.
     """
     height, width = images.shape[1:3]

@@ -71,11 +71,7 @@ class Generator(nn.Module):
         start, doublings = geometry(self.image_size)
         features = self.features or default_features(self.image_size, width=self.width)
         check_features(features, self.image_size)
-        if self.num_classes:
-            embed = nn.Embed(
-                self.num_classes, z.shape[-1], embedding_init=nn.initializers.normal(1.0)
-            )
-            z = jnp.concatenate([z, embed(layers.required(label))], axis=-1)
+        z = layers.with_label(z, label, self.num_classes, init=nn.initializers.normal(1.0))
         bias = self.norm == "none"
 
         x = nn.Dense(
@@ -120,10 +116,7 @@ class Discriminator(nn.Module):
       slope: of the leaky ReLU.
       dropout: share of activations dropped after each layer in training.
       num_classes: 0, or the number of labels.
-      head: what D says of labels: "projection" adds the inner product of the features and the
-        label's embedding to the logit ("cGANs with Projection Discriminator" by Miyato and
-        Koyama, https://arxiv.org/abs/1802.05637); "class" leaves the label to D, and returns
-        "class", a logit for each label, beside "logits" (AC-GAN).
+      head: what D says of labels, "projection" or "class"; see `layers.verdict`.
       axis_name: the mapped axis that batch statistics are averaged over, under `pmap`.
       dtype: of the computation; parameters, statistics and the logit are float32.
       remat: computes each layer anew in the backward pass: less memory, more time.
@@ -179,16 +172,14 @@ class Discriminator(nn.Module):
 
             x = layers.rematerialised(layer, self.remat)(self, x)
         x = x.reshape(x.shape[0], -1)  # [B, 7 * 7 * 128]
-        logits = nn.Dense(1, kernel_init=_INIT, dtype=self.dtype)(x)[:, 0].astype(jnp.float32)
-        if self.num_classes and layers.by_class(self.head):
-            classes = nn.Dense(self.num_classes, kernel_init=_INIT, dtype=self.dtype)(x)
-            return {"logits": logits, "class": classes.astype(jnp.float32)}
-        if self.num_classes:
-            embedded = nn.Embed(self.num_classes, x.shape[-1], embedding_init=_INIT)(
-                layers.required(label)
-            )
-            logits = logits + jnp.sum(embedded * x.astype(jnp.float32), axis=-1)
-        return logits
+        return layers.verdict(
+            x,
+            label,
+            num_classes=self.num_classes,
+            head=self.head,
+            init=_INIT,
+            dtype=self.dtype,
+        )
 
 
 def geometry(image_size: int) -> tuple[int, int]:

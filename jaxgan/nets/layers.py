@@ -173,6 +173,70 @@ def required(label: Array | None) -> Array:
     return label
 
 
+def with_label(
+    z: Array,
+    label: Array | None,
+    num_classes: int,
+    *,
+    init: Any,
+) -> Array:
+    """Puts the embedding of its label beside each latent; call it in a compact method.
+
+    Args:
+      z: [B, Z] latents.
+      label: [B] int32 in [0, num_classes); None where there are none.
+      num_classes: number of labels; 0 leaves latents as they are.
+      init: of the embedding.
+
+    Returns:
+      [B, 2 Z], or [B, Z] without labels.
+
+    Raises:
+      UserError: there are labels, but none is given.
+    """
+    if not num_classes:
+        return z
+    embed = nn.Embed(num_classes, z.shape[-1], embedding_init=init)
+    return jnp.concatenate([z, embed(required(label))], axis=-1)
+
+
+def verdict(
+    x: Array,
+    label: Array | None,
+    *,
+    num_classes: int,
+    head: str,
+    init: Any,
+    dtype: Any = jnp.float32,
+) -> Array | dict[str, Array]:
+    """Ends a discriminator in a dense layer, and in what it says of labels; as `with_label`.
+
+    Args:
+      x: [B, F] features.
+      label: [B] int32 in [0, num_classes); None where there is no projection.
+      num_classes: 0, or the number of labels.
+      head: "projection" adds the inner product of the features and the label's embedding to the
+        logit ("cGANs with Projection Discriminator" by Miyato and Koyama,
+        https://arxiv.org/abs/1802.05637); "class" leaves the label to the network (AC-GAN).
+      init: of kernels and embedding.
+      dtype: of the dense layers.
+
+    Returns:
+      [B] float32 logits; with the head "class" {"logits": [B], "class": [B, num_classes]}.
+
+    Raises:
+      UserError: an unknown head, or no labels for the projection.
+    """
+    logits = nn.Dense(1, kernel_init=init, dtype=dtype)(x)[:, 0].astype(jnp.float32)
+    if not num_classes:
+        return logits
+    if by_class(head):
+        classes = nn.Dense(num_classes, kernel_init=init, dtype=dtype)(x)
+        return {"logits": logits, "class": classes.astype(jnp.float32)}
+    embedded = nn.Embed(num_classes, x.shape[-1], embedding_init=init)(required(label))
+    return logits + jnp.sum(embedded * x.astype(jnp.float32), axis=-1)
+
+
 def by_class(head: str) -> bool:
     """Tells the two heads of a conditional discriminator apart.
 

@@ -60,11 +60,7 @@ class Generator(nn.Module):
         """
         chex.assert_rank(z, 2)
         height, width = resample.first_size(self.image_size, len(self.widths))
-        if self.num_classes:
-            embed = nn.Embed(
-                self.num_classes, z.shape[-1], embedding_init=nn.initializers.normal(1.0)
-            )
-            z = jnp.concatenate([z, embed(layers.required(label))], axis=-1)
+        z = layers.with_label(z, label, self.num_classes, init=nn.initializers.normal(1.0))
         bias, maps = self.norm == "none", height * width * self.widths[0]
         x = nn.Dense(maps, use_bias=bias, kernel_init=_INIT, dtype=self.dtype)(z)
         x = _norm(self, x.reshape(-1, height, width, self.widths[0]), train)  # [B, 4, 4, 128]
@@ -86,9 +82,7 @@ class Discriminator(nn.Module):
       widths: feature maps after each halving, in the order of the generator: the image's come last.
       slope: of the leaky ReLU.
       num_classes: 0, or the number of labels.
-      head: what D says of labels: "projection" adds the inner product of the features and the
-        label's embedding to the logit; "class" leaves the label to D, and returns "class", a logit
-        for each label, beside "logits" (AC-GAN).
+      head: what D says of labels, "projection" or "class"; see `layers.verdict`.
       dtype: of the computation; parameters and the logit are float32.
       remat: computes each layer anew in the backward pass: less memory, more time.
     """
@@ -125,16 +119,14 @@ class Discriminator(nn.Module):
 
             x = layers.rematerialised(layer, self.remat)(self, x)  # [B, 16, 16, 32], ...
         x = x.reshape(x.shape[0], -1)  # [B, 4 * 4 * 128]
-        logits = nn.Dense(1, kernel_init=_NEAR_ZERO, dtype=self.dtype)(x)[:, 0]
-        logits = logits.astype(jnp.float32)
-        if self.num_classes and layers.by_class(self.head):
-            classes = nn.Dense(self.num_classes, kernel_init=_NEAR_ZERO, dtype=self.dtype)(x)
-            return {"logits": logits, "class": classes.astype(jnp.float32)}
-        if self.num_classes:
-            embed = nn.Embed(self.num_classes, x.shape[-1], embedding_init=_NEAR_ZERO)
-            embedded = embed(layers.required(label))
-            logits = logits + jnp.sum(embedded * x.astype(jnp.float32), axis=-1)
-        return logits
+        return layers.verdict(
+            x,
+            label,
+            num_classes=self.num_classes,
+            head=self.head,
+            init=_NEAR_ZERO,
+            dtype=self.dtype,
+        )
 
 
 def default_widths(image_size: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -71,11 +71,7 @@ class Generator(nn.Module):
         side = self.image_size
         size = (side, side) if isinstance(side, int) else side
         start = resample.first_size(size, len(self.widths))
-        if self.num_classes:
-            embed = nn.Embed(
-                self.num_classes, z.shape[-1], embedding_init=_normal(self.num_classes)
-            )
-            z = jnp.concatenate([z, embed(layers.required(label))], axis=-1)
+        z = layers.with_label(z, label, self.num_classes, init=_normal(max(1, self.num_classes)))
 
         basis = self.param("basis", nn.initializers.normal(1.0), (*start, self.widths[0]))
         weight = nn.Dense(

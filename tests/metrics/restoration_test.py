@@ -43,8 +43,9 @@ def test_luminance_is_that_of_scikit_image(pair):
     assert told[10, 20] == pytest.approx(155.08045882352943)
     db = restoration.psnr(restoration.luminance(output), y)
     assert db == pytest.approx(22.482885903689752, rel=1e-9)
-    white = restoration.luminance(np.full((1, 1, 1), 255, np.uint8))
-    assert (white[0, 0, 0] + 1) * 127.5 == pytest.approx(235)
+    white = np.full((1, 1, 3), 255, np.uint8)
+    assert (restoration.luminance(white)[0, 0, 0] + 1) * 127.5 == pytest.approx(235)
+    np.testing.assert_allclose(restoration.luminance(white[..., :1]), 1)  # grey stays grey
 
 
 def test_floats_count_as_the_bytes_they_stand_for_and_are_cut_off(pair):
@@ -59,6 +60,8 @@ def test_what_cannot_be_compared_is_one_line(pair):
         restoration.psnr(output[1:], target)
     with pytest.raises(UserError, match="too small to compare; need 11 pixels"):
         restoration.ssim(output, target, border=7)
+    with pytest.raises(UserError, match="a border of 12 leaves nothing of an image of"):
+        restoration.psnr(output, target, border=12)
     with pytest.raises(UserError, match="need images of 16 pixels a side or more, not 15"):
         restoration.texture_distance(KEY, [target], [output[:15]])
 
@@ -84,6 +87,16 @@ def test_textures_of_equal_sets_are_equal_and_blurred_ones_far_from_them():
     assert 0 < 2 * floor < distance([ndimage.uniform_filter(x, (5, 5, 1)) for x in real])
     # What differs is where patches are bright, not how bright: each set has a scale of its own.
     assert distance([np.round(128 + (x - 128.0) / 2).astype(np.uint8) for x in real]) < floor
+
+
+def test_patches_are_normalised_and_lie_inside():
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+    for level in range(2):
+        found = restoration._patches(KEY, images, level, 9, last=level == 1)
+        assert found.shape == (6 * 9, 7 * 7 * 3)
+        channels = found.reshape(-1, 3)
+        np.testing.assert_allclose(channels.mean(0), 0, atol=1e-4)
+        np.testing.assert_allclose(channels.std(0), 1, rtol=1e-3)
 
 
 def test_patches_come_from_the_levels_of_a_pyramid_worked_by_hand():
