@@ -70,7 +70,7 @@ def run(config: Config) -> list[dict[str, float]]:
     launch.initialize(config)
     source = driver.load_source(config)
     spec = specs.describe(source)
-    config = config.resolved(spec)
+    config = launch.resolved(config, spec)
     settings = config.settings()
     if config.workdir:
         pathlib.Path(config.workdir).expanduser().mkdir(parents=True, exist_ok=True)

@@ -80,8 +80,7 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
     begin, opened = time.perf_counter(), source(config)
     examples = None if isinstance(opened, Spec) else opened
     spec = opened if isinstance(opened, Spec) else specs.describe(opened)
-    asked, config = config, config.resolved(spec)
-    launch.say_resolved(asked, config)
+    config = launch.resolved(config, spec)
     experiment = build(config, spec)
     mesh = parallel.make_mesh()
     parallel.check_batch_size(config.batch_size, mesh.size, accumulate=config.micro_batches)

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +12,14 @@ import numpy as np
 from jaxgan import parallel, steps
 from jaxgan.data import pipeline
 from jaxgan.data.registry import Source
+from jaxgan.data.spec import Spec
 from jaxgan.parallel import processes
 from jaxgan.run import cli
 from jaxgan.run.config import Keys, RunConfig
 from jaxgan.state import GANState, StepFn
 from jaxgan.types import Key, UserError
+
+C = TypeVar("C", bound=RunConfig)
 
 
 class OutOfMemory(UserError):
@@ -48,19 +51,26 @@ def initialize(config: RunConfig) -> None:
     )
 
 
-def say_resolved(asked: RunConfig, config: RunConfig) -> None:
-    """Prints what a config left to its data, but for the channels, which most runs leave to them.
+def resolved(config: C, spec: Spec) -> C:
+    """Takes what a config leaves to its data from them, and prints it.
+
+    The channels are left out, which most runs leave to the data.
 
     Args:
-      asked: the config as the flags have it.
-      config: the same, `resolved`.
+      config: as the flags have it.
+      spec: of the data.
+
+    Returns:
+      The same, `resolved`.
     """
+    result = config.resolved(spec)
     before, after = (
-        cli.as_flags(each, without=("channels",)).splitlines() for each in (asked, config)
+        cli.as_flags(each, without=("channels",)).splitlines() for each in (config, result)
     )
     found = [line for line in after if line not in before]
     if found and processes.is_main():
         print(f"taken from the data: {' '.join(found)}", flush=True)
+    return result  # pyright: ignore[reportReturnType]
 
 
 def keys(config: RunConfig) -> Keys:
