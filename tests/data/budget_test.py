@@ -89,10 +89,11 @@ def test_strips_are_what_the_whole_would_be(tmp_path, monkeypatch, mode, rotatio
 
 
 PEAK = """
-import resource, sys
+import sys
 from jaxgan import data
+from tests.helpers import memory
 print(len(data.load("folder", data_dir=sys.argv[1], image_size=32)))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(memory.peak())
 """
 
 

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import pathlib
-import resource
 import shutil
 import sys
 
@@ -16,6 +15,7 @@ import tensorstore as ts
 
 from jaxgan.run import load, manifest
 from jaxgan.types import UserError
+from tests.helpers import memory
 
 FIXTURE = pathlib.Path(__file__).parents[1] / "fixtures" / "run_0_1_mixture"
 KERNEL, SHAPE = "params.Dense_1.kernel", [2, 4, 4]  # of the fixture, two seeds
@@ -194,14 +194,10 @@ def special(run, name, kind="pipe") -> None:
     os.mkfifo(path) if kind == "pipe" else path.symlink_to(kind)
 
 
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 if __name__ == "__main__":
     for place in sys.argv[1:]:
         try:
             load.load(place)
         except UserError as error:
             print(error)
-    print(_peak())
+    print(memory.peak())
