@@ -1,4 +1,4 @@
-"""Sampling: entries from a generator's variables."""
+"""Sampling: entries from a generator's variables; `translate` is that of images from images."""
 
 import dataclasses
 import math
@@ -13,6 +13,8 @@ from flax import linen as nn
 
 from jaxgan import ema, latents, parallel
 from jaxgan.steps import adaptors
+from jaxgan.translate import Translator as Translator
+from jaxgan.translate import translate as translate
 from jaxgan.types import Array, Key, Prior, PyTree, UserError
 
 

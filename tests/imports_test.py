@@ -12,7 +12,7 @@ LAYERS = [
     {"collectives"},
     {"latents", "images", "ema", "penalties", "regularizers", "frozen"}
     | {"losses", "augment", "nets", "data"},
-    {"state", "metrics"},
+    {"state", "metrics", "translate"},
     {"steps", "parallel"},
     {"sample"},
     {"run"},

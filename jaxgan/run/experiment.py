@@ -10,6 +10,7 @@ from jaxgan import images
 from jaxgan.data.spec import Spec
 from jaxgan.run.config import RunConfig
 from jaxgan.state import GANState, StepFn
+from jaxgan.translate import Translator
 from jaxgan.types import Key, PyTree
 
 Sample = Callable[[PyTree, Key, int], Mapping[str, Any]]  # gen_ema, key, num -> entries [num, ...]
@@ -61,6 +62,8 @@ class Experiment(NamedTuple):
       pretraining: (number, step): another step for so many steps at the start, of the same state,
         such as one of the generator alone. A program of its own, so that what it leaves out costs
         nothing.
+      translator: how its generator is applied to pictures of any size, where it makes images from
+        images: what `experiments.apply` does.
     """
 
     init: Callable[[Key], GANState]
@@ -70,6 +73,7 @@ class Experiment(NamedTuple):
     score: Score | None = None
     frozen: Sequence[str] = ()
     pretraining: tuple[int, StepFn] | None = None
+    translator: Translator | None = None
 
     def stages(self, num_steps: int) -> list[tuple[int, StepFn]]:
         """The steps of a run in their order.
