@@ -84,9 +84,9 @@ class CropSource:
             raise IndexError(f"{self.name}: has crops 0..{len(self) - 1}, asked for {index}")
         index = index % len(self)
         image = np.empty((len(index), *self.image_shape), np.uint8)
-        places = zip(index % len(self.pictures), _draws(index, self.seed), strict=True)
-        for row, (number, draws) in enumerate(places):
-            image[row] = self._cut(self.pictures.images[number], *draws)
+        places = zip(index % len(self.pictures), draws(index, self.seed), strict=True)
+        for row, (number, drawn) in enumerate(places):
+            image[row] = self._cut(self.pictures.images[number], *drawn)
         return {"image": image}
 
     def _cut(self, image: np.ndarray, top: int, left: int, mirror: int, turns: int) -> np.ndarray:
@@ -143,11 +143,18 @@ def _check_sizes(found: pictures.Pictures, crop: int) -> None:
         )
 
 
-def _draws(index: np.ndarray, seed: int) -> np.ndarray:
-    """[N, 4] int64, uniform in 0..2^62: four hashes of each number.
+def draws(index: np.ndarray, seed: int) -> np.ndarray:
+    """Draws four random numbers for each of some numbers, always the same.
 
     By the generator of "Fast splittable pseudorandom number generators" by Steele et al.
     (https://doi.org/10.1145/2714064.2660195), whose n-th number is a hash of n.
+
+    Args:
+      index: [N], 0 or more.
+      seed: 0 or more.
+
+    Returns:
+      [N, 4] int64, uniform in 0..2^62.
     """
     start = _hashed(np.array([seed % 2**64], np.uint64))
     place = 4 * index[:, None].astype(np.uint64) + np.arange(4, dtype=np.uint64)

@@ -17,8 +17,10 @@ from jaxgan.losses.adversarial import (
     relativistic_gen,
     wasserstein_disc,
     wasserstein_gen,
+    weighted,
 )
 from jaxgan.losses.auxiliary import CLASS, ClassLoss, class_cross_entropy, class_hinge
+from jaxgan.losses.contrastive import patch_nce
 
 __all__ = [
     "ADVERSARIAL",
@@ -35,10 +37,12 @@ __all__ = [
     "minimax_gen",
     "nonsaturating_disc",
     "nonsaturating_gen",
+    "patch_nce",
     "relativistic_average_disc",
     "relativistic_average_gen",
     "relativistic_disc",
     "relativistic_gen",
     "wasserstein_disc",
     "wasserstein_gen",
+    "weighted",
 ]

@@ -29,6 +29,19 @@ class AdversarialLoss(NamedTuple):
     gen: LossFn
 
 
+def weighted(loss: AdversarialLoss, weight: float) -> AdversarialLoss:
+    """Weighs the generator's side, against further terms of its loss.
+
+    Args:
+      loss: the pair.
+      weight: of the generator's, 0 or more; the discriminator's has nothing to be weighed against.
+
+    Returns:
+      The pair.
+    """
+    return AdversarialLoss(loss.disc, lambda real, fake: weight * loss.gen(real, fake))
+
+
 def minimax_disc(real_logits: Array, fake_logits: Array) -> Array:
     """Cross-entropy of the discriminator, real against fake.
 

@@ -2,7 +2,7 @@
 
 from jaxgan.steps.accumulate import accumulated
 from jaxgan.steps.adaptive import with_ada, with_lecam
-from jaxgan.steps.adaptors import from_entry, from_latents, judged
+from jaxgan.steps.adaptors import from_entries, from_entry, from_latents, judged
 from jaxgan.steps.adversarial import (
     alternating_step,
     disc_step,
@@ -27,6 +27,8 @@ from jaxgan.steps.combine import (
 from jaxgan.steps.game import Game, Round
 from jaxgan.steps.guard import GUARD, after_rollback, init_guard, skip_nonfinite
 from jaxgan.steps.path import PATH, init_path, path_length_step
+from jaxgan.steps.pool import POOL, init_pool, pooled_step
+from jaxgan.steps.supervised import supervised_step
 from jaxgan.steps.updates import extragradient_step, unrolled_gen_step
 from jaxgan.steps.variants import (
     instance_noise,
@@ -40,6 +42,7 @@ from jaxgan.steps.variants import (
 __all__ = [
     "GUARD",
     "PATH",
+    "POOL",
     "Game",
     "Round",
     "accumulated",
@@ -51,12 +54,14 @@ __all__ = [
     "ensemble",
     "every",
     "extragradient_step",
+    "from_entries",
     "from_entry",
     "from_latents",
     "gen_step",
     "init_ensemble",
     "init_guard",
     "init_path",
+    "init_pool",
     "instance_noise",
     "judged",
     "label_smoothing",
@@ -68,10 +73,12 @@ __all__ = [
     "named_penalty",
     "one_sided_smoothing",
     "path_length_step",
+    "pooled_step",
     "repeat",
     "scheduled",
     "simultaneous_step",
     "skip_nonfinite",
+    "supervised_step",
     "top_k",
     "train_step",
     "unrolled_gen_step",

@@ -80,6 +80,25 @@ def from_entry(
     return gen
 
 
+def from_entries(module: nn.Module, *sources: str, axis_name: str | None = None) -> GenFn:
+    """A generator that sees several entries of the batch, such as one that translates both ways.
+
+    Args:
+      module: `(*entries, *, train)` -> a dict of entries; those of the batch's names take their
+        place for the discriminator, others are for terms of the loss.
+      *sources: the entries it sees, in the order of its arguments.
+      axis_name: the mapped axis, if any.
+
+    Returns:
+      `(key, variables, batch) -> (entries made, new statistics)`.
+    """
+
+    def gen(key: Key, variables: PyTree, batch: Batch) -> tuple[Batch, PyTree]:
+        return _apply(module, key, variables, tuple(batch[name] for name in sources), axis_name)
+
+    return gen
+
+
 def judged(module: nn.Module, *entries: str, axis_name: str | None = None) -> DiscFn:
     """A discriminator of one or several entries of the batch.
 

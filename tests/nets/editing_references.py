@@ -1,10 +1,11 @@
 """Networks that edit images, as published: the script that ran them, and what they were run on.
 
     python -m tests.nets.editing_references pix2pix FOLDER
+    python -m tests.nets.editing_references cyclegan FOLDER
     python -m tests.nets.editing_references kair FOLDER
 
-need torch and, as FOLDER, published code: pix2pix's networks as they are in
-github.com/taesungp/contrastive-unpaired-translation, by authors of pix2pix; and
+need torch and, as FOLDER, published code: pix2pix's and CycleGAN's networks as they are in
+github.com/taesungp/contrastive-unpaired-translation, by authors of both; and
 github.com/cszn/KAIR, which has DnCNN, the parts of EDSR and Real-ESRGAN's discriminator. They write
 what the networks made to `NAME.json` beside this file. The tests need neither.
 """
@@ -21,6 +22,9 @@ BATCH, GAMMA = 2, 0.7
 # pix2pix: norms of the U-Net and of the PatchGAN; sides, widths and halvings.
 UNET_NORMS, UNET_SIDE, UNET_WIDTH, HALVINGS = ("batch", "instance"), 64, 4, 6
 PATCH_NORMS, PATCH_SIDE, PATCH_WIDTH = ("batch", "instance", "spectral"), 32, 4
+# CycleGAN: side, width and blocks of the generator; patches and width of CUT's projections.
+RESNET_SIDE, RESNET = 16, (4, 3)
+PATCHES, PROJECTED = 5, 6
 # KAIR: DnCNN's channels, depth and width; EDSR's enlargements, blocks and width.
 DNCNN, EDSR_SCALES, EDSR = (1, 5, 6), (2, 3, 4), (2, 6)
 PIXELS_SIDE, PIXELS_WIDTH, SIDE = 16, 4, 10
@@ -123,6 +127,28 @@ def _pix2pix(folder):
     return results
 
 
+def _cyclegan(folder):
+    sys.path.insert(0, folder)
+    import torch
+    from models import networks
+    from torch import nn
+
+    norm = functools.partial(nn.InstanceNorm2d, affine=False)
+
+    def resnet(width, blocks):
+        plain = {"no_antialias": True, "no_antialias_up": True}
+        return networks.ResnetGenerator(3, 3, width, norm, n_blocks=blocks, **plain)
+
+    disc = networks.NLayerDiscriminator(3, 64, 3, norm, no_antialias=True)
+    full = {"resnet": resnet(64, 9), "patch": disc}
+    results = {"parameters": {name: _count(net) for name, net in full.items()}}
+    net = _weighted("resnet", resnet(*RESNET))
+    results["resnet"] = _made(net, image(RESNET_SIDE))
+    seen = net(torch.tensor(image(RESNET_SIDE).transpose(0, 3, 1, 2)), [4, 7, 10, 11], True)
+    results["encoded"] = [_numbers(x.permute(0, 2, 3, 1)) for x in seen]
+    return results
+
+
 def _kair(folder):
     sys.path.insert(0, folder)
     from models import basicblock, network_discriminator, network_dncnn
@@ -152,5 +178,6 @@ def _kair(folder):
 
 
 if __name__ == "__main__":
-    made = {"pix2pix": _pix2pix, "kair": _kair}[sys.argv[1]](sys.argv[2])
+    makers = {"pix2pix": _pix2pix, "cyclegan": _cyclegan, "kair": _kair}
+    made = makers[sys.argv[1]](sys.argv[2])
     (references.FOLDER / f"{sys.argv[1]}.json").write_text(json.dumps(made) + "\n")
