@@ -67,6 +67,11 @@ class Config:
         "test", "Part of it that samples are compared with.", choices=references.SPLITS
     )
     data_dir: str = cli.field("", "Where that dataset is; empty for where the run had it.")
+    rivals: str = cli.field(
+        "",
+        "Of restorers, methods without training to run beside: bm3d, nlm (non-local means), "
+        "bicubic; several with commas.",
+    )
     image_size: int = cli.field(
         0, "Side that all images are brought to; 0 for the run's, or as they are.", minimum=0
     )
@@ -115,7 +120,7 @@ def run(config: Config) -> dict[str, Any]:
     if config.workdir:
         trained = load.load(config.workdir, which=config.checkpoint, module=config.module)
     if trained and trained.experiment.score:
-        result = _by_task(config, trained, trained.experiment.score)
+        result = _by_task(config, trained, _score(config, trained.experiment.score))
     else:
         result = _by_images(config, trained)
     result["seconds"] = round(time.perf_counter() - started, 1)
@@ -125,9 +130,19 @@ def run(config: Config) -> dict[str, Any]:
     return result
 
 
+def _score(config: Config, score: experiment.Score) -> experiment.Score:
+    """The run's own measure, of the data and beside the rivals that were asked for."""
+    rivals = tuple(filter(None, config.rivals.split(",")))
+    if score.of:
+        return score.of(config.data_dir, rivals)
+    if rivals:
+        raise UserError(f"--rivals={config.rivals}: there are none for {score.protocol}")
+    return score
+
+
 def _by_task(config: Config, trained: load.Trained, score: experiment.Score) -> dict[str, Any]:
     """The run's own measure, of each seed."""
-    draws = _draws(config, trained)
+    draws = _draws(config, trained, score.draw)
     each = [score.measure(draw(jax.random.key(config.seed), score.num)) for draw in draws]
     return {
         "step": trained.step,
@@ -314,9 +329,11 @@ def _image_shape(trained: load.Trained) -> tuple[int, ...]:
     return np.shape(trained.sample(key, 1)["image"])[1:]
 
 
-def _draws(config: Config, trained: load.Trained) -> list[scoring.Draw]:
+def _draws(
+    config: Config, trained: load.Trained, draw: experiment.Sample | None = None
+) -> list[scoring.Draw]:
     """Draws samples of a run's moving average, one function for each seed."""
-    sampler = trained.experiment.sample
+    sampler = draw or trained.experiment.sample
     variables = trained.members()
     if isinstance(sampler, sample.Sampler):
         if config.even_labels and sampler.label_counts:

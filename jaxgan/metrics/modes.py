@@ -114,29 +114,37 @@ def kl_floor(num_modes: int, num_samples: int) -> float:
     return (num_modes - 1) / (2 * num_samples)
 
 
+# Decimals and unit of what a table shows, in its order; also of others' numbers: "input_psnr".
+_WRITTEN = {
+    "modes": (1, ""),
+    "high_quality": (2, " %"),
+    "kl": (4, ""),
+    "psnr": (2, " dB"),
+    "ssim": (4, ""),
+    "texture": (2, ""),
+}
+
+
 def table_row(results: Mapping[str, Any]) -> str:
     """Writes results as a row of a Markdown table, with the floor beside each number.
 
     Args:
-      results: {"protocol", "seeds", "modes": [...], "kl": [...], "floor": {...}, "seconds"}, and
-        "high_quality" in percent where the protocol has it; lists with one number a seed.
+      results: {"protocol", "seeds", "modes": [...], "kl": [...], "floor": {...}, "seconds"}, or
+        other numbers by name; lists with one number a seed.
 
     Returns:
       `| ring | modes 8.0 +- 0.0 (perfect 8.0) | ... | 10 seeds | 180 s |`.
     """
-    digits = {"modes": 1, "high_quality": 2, "kl": 4}
-    units = {"high_quality": " %"}
     cells = [str(results["protocol"])]
-    for name, places in digits.items():
-        if name not in results:
-            continue
+    own = [name for name in _WRITTEN if name in results]
+    others = [name for name in results if name not in own and name.rpartition("_")[2] in _WRITTEN]
+    for name in (*own, *others):
+        places, unit = _WRITTEN[name if name in own else name.rpartition("_")[2]]
         mean, half = intervals.interval(results[name])
         spread = "" if math.isnan(half) else f" +- {half:.{places}f}"
-        unit, floor = units.get(name, ""), results["floor"][name]
-        cells.append(
-            f"{name.replace('_', ' ')} {mean:.{places}f}{spread}{unit}"
-            f" (perfect {floor:.{places}f}{unit})"
-        )
+        floor = results["floor"].get(name)
+        perfect = "" if floor is None else f" (perfect {floor:.{places}f}{unit})"
+        cells.append(f"{name.replace('_', ' ')} {mean:.{places}f}{spread}{unit}{perfect}")
     num = int(results["seeds"])
     cells += [f"{num} seed{'s' * (num > 1)}", f"{results['seconds']:.0f} s"]
     return "| " + " | ".join(cells) + " |"

@@ -388,11 +388,18 @@ def train_step(
         step = update(diffaug.policy(DIFFAUGMENT) if kind == "diffaug" else None)
     if isinstance(config, ImageConfig) and config.mirror:
         step = steps.mirrored(step, example=game.example, axis_name=game.axis_name)
-    return steps.train_step(wrap(step), _average(config))
+    return steps.train_step(wrap(step), average_step(config))
 
 
-def _average(config: AdversarialConfig) -> StepFn:
-    """The moving average of G."""
+def average_step(config: AdversarialConfig) -> StepFn:
+    """Makes the step of G's moving average.
+
+    Args:
+      config: its half-life, and whether that grows.
+
+    Returns:
+      The step; see `steps.ema_step`.
+    """
     if config.ema_ramp:
         half_life = schedules.cosine(0.0, config.ema_half_life, config.burn_in)
         return steps.ema_step(schedules.half_life(half_life, config.batch_size))

@@ -136,6 +136,31 @@ def floats(config: Any, name: str) -> tuple[float, ...]:
     return values
 
 
+def span(config: Any, name: str) -> float | tuple[float, float]:
+    """Reads a field that holds a number, or a range of which one is drawn.
+
+    Args:
+      config: the config.
+      name: of the field, whose value is such as "25" or "0,55".
+
+    Returns:
+      The number, or both ends of the range, each 0 or more.
+
+    Raises:
+      UserError: it is neither.
+    """
+    text = getattr(config, name)
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = ()
+    if len(values) not in (1, 2) or not all(0 <= value < math.inf for value in values):
+        raise UserError(f"--{name}={text} is neither a number such as 25 nor a range such as 0,55")
+    if values[0] > values[-1]:
+        raise UserError(f"--{name}={text} is a range whose lower end must come first")
+    return values[0] if values[0] == values[-1] else (values[0], values[1])
+
+
 def check(config: Any) -> None:
     """Checks every field of a config against its declaration.
 

@@ -1,5 +1,6 @@
 """What a task is, as a value: how its GAN starts, trains, is sampled, shown and scored."""
 
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -25,7 +26,11 @@ class Score(NamedTuple):
       num: samples that it takes.
       measure: entries of that many samples, on the host -> numbers by name.
       floor: what a perfect generator would get, by the same names.
-      best: the number by which the best checkpoint is kept; lower is better.
+      best: the number by which the best checkpoint is kept: lower is better, but for decibels and
+        what `scoring.HIGHER` lists.
+      draw: how these samples are drawn, where not as the experiment's are: those of a restorer are
+        what it makes of whole pictures.
+      of: (folder of other data, names of other methods) -> the measure on these, beside theirs.
     """
 
     protocol: str
@@ -33,6 +38,8 @@ class Score(NamedTuple):
     measure: Callable[[Mapping[str, np.ndarray]], dict[str, float]]
     floor: Mapping[str, float]
     best: str
+    draw: Sample | None = None
+    of: "Callable[[str, Sequence[str]], Score] | None" = None
 
 
 def grid(entries: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -64,6 +71,7 @@ class Experiment(NamedTuple):
         nothing.
       translator: how its generator is applied to pictures of any size, where it makes images from
         images: what `experiments.apply` does.
+      directions: its translators by name, where it has several; the first is `translator`.
     """
 
     init: Callable[[Key], GANState]
@@ -74,6 +82,7 @@ class Experiment(NamedTuple):
     frozen: Sequence[str] = ()
     pretraining: tuple[int, StepFn] | None = None
     translator: Translator | None = None
+    directions: Mapping[str, Translator] = types.MappingProxyType({})
 
     def stages(self, num_steps: int) -> list[tuple[int, StepFn]]:
         """The steps of a run in their order.

@@ -21,6 +21,7 @@ from jaxgan.types import Key, UserError
 
 Draw = Callable[[Key, int], Mapping[str, np.ndarray]]  # key, num -> entries of one generator
 PROTOCOL = "eval/protocol"  # says in a line of the log how its numbers were measured
+HIGHER = ("psnr", "ssim")  # of experiments' own numbers those of which more is better
 KEY = 0  # seed of the samples that are scored, as of those that `experiments.evaluate` draws
 
 
@@ -176,7 +177,7 @@ def best_step(
 
     Args:
       lines: of the log, oldest first.
-      metric: a name in `evaluate.BETTER`, or an experiment's own, of which lower is better.
+      metric: a name in `evaluate.BETTER`, or an experiment's own.
       steps: those that are saved.
 
     Returns:
@@ -186,7 +187,8 @@ def best_step(
     scored = [line for line in lines if type(line.get(name)) in (int, float)]
     alike = [line for line in scored if line.get(PROTOCOL) == scored[-1].get(PROTOCOL)]
     values = {line["step"]: line[name] for line in alike if line["step"] in steps}
-    choose = min if evaluate.BETTER.get(metric, "lower") == "lower" else max
+    better = evaluate.BETTER.get(metric, "higher" if metric in HIGHER else "lower")
+    choose = min if better == "lower" else max
     return choose(values, key=values.__getitem__) if values else None
 
 

@@ -29,7 +29,7 @@ from jaxgan.run import (
     watchdog,
 )
 from jaxgan.run.config import Keys, RunConfig
-from jaxgan.run.experiment import Experiment, members
+from jaxgan.run.experiment import Experiment, Sample, members
 from jaxgan.state import GANState, StepFn
 from jaxgan.types import Key, PyTree
 
@@ -227,7 +227,8 @@ class Session:
         """Scores the generator, and says whether none that is saved is better."""
         assert self.scorer is not None
         metric = scoring.best_metric(self.config, self.experiment)
-        each = [self.scorer(draw) for draw in self._draws(state)]
+        score = self.experiment.score
+        each = [self.scorer(draw) for draw in self._draws(state, score and score.draw)]
         of_seeds = {name: np.array([one[name] for one in each]) for name in each[0]}
         if not self.config.is_ensemble:
             of_seeds = {name: value[0] for name, value in of_seeds.items()}
@@ -240,12 +241,13 @@ class Session:
         saved = [*checkpoint.finished_steps(self.manager), step]
         return scoring.best_step(self.folder.metrics(), metric, saved) == step
 
-    def _draws(self, state: GANState) -> list[scoring.Draw]:
+    def _draws(self, state: GANState, sample: Sample | None = None) -> list[scoring.Draw]:
         """Draws samples, one function for the generator of each seed."""
+        sample = sample or self.experiment.sample
 
         def of(variables: PyTree) -> scoring.Draw:
             def draw(key: Key, num: int) -> Mapping[str, np.ndarray]:
-                entries = self.experiment.sample(variables, key, num)
+                entries = sample(variables, key, num)
                 return {name: np.asarray(value) for name, value in entries.items()}
 
             return draw
@@ -283,7 +285,7 @@ class Session:
         if score is None:
             return None
         scorer = scoring.TaskScorer(score)
-        each = [scorer(draw) for draw in self._draws(state)]
+        each = [scorer(draw) for draw in self._draws(state, score.draw)]
         results = {
             "protocol": score.protocol,
             "seeds": self.config.seeds,
