@@ -9,7 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {"types"},
-    {"collectives"},
+    {"collectives", "structure"},
     {"latents", "images", "ema", "penalties", "regularizers", "frozen"}
     | {"losses", "augment", "nets", "data"},
     {"state", "metrics", "translate"},

@@ -17,6 +17,7 @@ from jaxgan.nets import layers
 from jaxgan.types import Array, PyTree, UserError
 
 SOFTER = 9  # times smaller than its inputs' sums are `ColourClassifier`'s logits
+MAPS = ("intermediates", "maps")  # where Flax puts the feature maps, for those who ask
 STEM = 24  # channels of `ColourClassifier`'s first convolution: 12 patterns, and their negatives
 
 
@@ -41,11 +42,17 @@ class DigitClassifier(nn.Module):
     @nn.compact
     def __call__(self, images: Array) -> dict[str, Array]:
         """Maps images [B, H, W, C] in [-1, 1] to `"features"` [B, features], `"logits"` [B, K]."""
-        x = nn.relu(layers.Conv(self.width, 5, strides=2)(images))  # [B, 14, 14, 32]
-        x = nn.relu(layers.Conv(2 * self.width, 3, strides=2)(x))  # [B, 7, 7, 64]
-        x = nn.relu(layers.Conv(2 * self.width, 3)(x))  # [B, 7, 7, 64]
+
+        def convolved(x: Array, width: int, size: int, strides: int) -> Array:
+            x = nn.relu(layers.Conv(width, size, strides=strides)(x))
+            self.sow(*MAPS, x)
+            return x
+
+        x = convolved(images, self.width, 5, 2)  # [B, 14, 14, 32]
+        x = convolved(x, 2 * self.width, 3, 2)  # [B, 7, 7, 64]
+        x = convolved(x, 2 * self.width, 3, 1)  # [B, 7, 7, 64]
         for _ in range(self.halvings):
-            x = nn.relu(layers.Conv(2 * self.width, 3, strides=2)(x))
+            x = convolved(x, 2 * self.width, 3, 2)
         x = nn.relu(nn.Dense(self.features)(x.reshape(x.shape[0], -1)))  # [B, 128]
         return {"features": x, "logits": nn.Dense(self.num_classes)(x)}
 
@@ -79,9 +86,11 @@ class ColourClassifier(nn.Module):
 
         patch, stride = stem_window(self.halvings)
         x = nn.relu(layers.Conv(STEM, patch, strides=stride)(images))  # [B, 32, 32, 24]
+        self.sow(*MAPS, x)
         for width in self.widths:
             x = convolved(x, width, halve=True)
             x = x + convolved(x, width, halve=False)  # [B, 16, 16, 32], [B, 8, 8, 128], ...
+            self.sow(*MAPS, x)
         x = x.max((1, 2))
         return {"features": x, "logits": nn.Dense(self.num_classes, use_bias=False)(x) / SOFTER}
 

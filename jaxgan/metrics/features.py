@@ -43,17 +43,40 @@ def classifier_features(params: PyTree) -> FeatureFn:
     apply = jax.jit(net.apply)
 
     def feature_fn(images: Array) -> dict[str, Array]:
-        if images.ndim != 4 or classifiers.misfit(params, images.shape[1:]):
-            seen = ["B", *classifiers.image_shape(params)]
-            raise UserError(
-                f"images {list(images.shape)} do not fit the classifier, which sees"
-                f" {str(seen).replace(chr(39), '')}; train one with experiments.classifier"
-                " --image_size and --channels of these images"
-            )
+        _check_fit(params, images)
         out = apply({"params": params}, images)
         return {"features": out["features"], "probs": jax.nn.softmax(out["logits"])}
 
     return feature_fn
+
+
+def classifier_maps(params: PyTree) -> Callable[[Array], tuple[Array, ...]]:
+    """Makes the function that `losses.perceptual_distance` looks through, of a trained classifier.
+
+    Args:
+      params: its parameters, as `weights.load_classifier` returns them.
+
+    Returns:
+      images [B, H, W, C] in [-1, 1] -> its feature maps [B, h, w, width], none negative, from the
+      first layer to the last convolution; jitted, and differentiable in the images.
+
+    Raises:
+      UserError: an array is missing or of the wrong shape; or, when called, on images that the
+        classifier was not trained for.
+    """
+    net = classifiers.checked(params)
+    collection, name = classifiers.MAPS
+
+    @jax.jit
+    def apply(params: PyTree, images: Array) -> tuple[Array, ...]:
+        _, seen = net.apply({"params": params}, images, mutable=[collection])
+        return seen[collection][name]
+
+    def maps_fn(images: Array) -> tuple[Array, ...]:
+        _check_fit(params, images)
+        return apply(params, images)
+
+    return maps_fn
 
 
 def inception_features(params: PyTree) -> FeatureFn:
@@ -134,3 +157,13 @@ def extract(
         name: np.concatenate([part[name] for part in parts])[: len(images)].astype(np.float32)
         for name in parts[0]
     }
+
+
+def _check_fit(params: PyTree, images: Array) -> None:
+    if images.ndim != 4 or classifiers.misfit(params, images.shape[1:]):
+        seen = ["B", *classifiers.image_shape(params)]
+        raise UserError(
+            f"images {list(images.shape)} do not fit the classifier, which sees"
+            f" {str(seen).replace(chr(39), '')}; train one with experiments.classifier"
+            " --image_size and --channels of these images"
+        )

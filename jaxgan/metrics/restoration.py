@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxgan import structure
 from jaxgan.metrics import similarity
 from jaxgan.types import Key, UserError
 
@@ -57,17 +58,13 @@ def ssim(output: np.ndarray, target: np.ndarray, *, border: int = 0) -> float:
       UserError: the images differ in shape, or are smaller than the window.
     """
     a, b = _pair(output, target, border)
-    if min(a.shape[:2]) < similarity.WINDOW:
+    if min(a.shape[:2]) < structure.WINDOW:
         raise UserError(
-            f"images {list(a.shape)} are too small to compare; need {similarity.WINDOW} pixels a "
+            f"images {list(a.shape)} are too small to compare; need {structure.WINDOW} pixels a "
             "side without the border"
         )
-    c1, c2 = (similarity.K1 * PEAK) ** 2, (similarity.K2 * PEAK) ** 2
-    mean_a, mean_b = _windowed(a), _windowed(b)
-    var_a, var_b = _windowed(a * a) - mean_a**2, _windowed(b * b) - mean_b**2
-    covariance = _windowed(a * b) - mean_a * mean_b
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    return float((luminance * (2 * covariance + c2) / (var_a + var_b + c2)).mean())
+    luminance, contrast = structure.terms(a, b, low=0.0, high=PEAK)
+    return float((luminance * contrast).mean())
 
 
 def luminance(image: np.ndarray) -> np.ndarray:
@@ -174,15 +171,3 @@ def _bytes(image: np.ndarray) -> np.ndarray:
     if image.dtype == np.uint8:
         return image.astype(np.float64)
     return (np.clip(image.astype(np.float64), -1, 1) + 1) * (PEAK / 2)
-
-
-def _windowed(x: np.ndarray) -> np.ndarray:
-    """Gaussian means [H - 10, W - 10, C] over the places where the window fits."""
-    for axis in (0, 1):
-        length = x.shape[axis] - similarity.WINDOW + 1
-        parts = [
-            weight * np.take(x, range(start, start + length), axis)
-            for start, weight in enumerate(similarity.gaussian())
-        ]
-        x = np.sum(parts, axis=0)
-    return x

@@ -4,15 +4,13 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from jaxgan import images as images_lib
+from jaxgan import structure
 from jaxgan.types import Array, Key, UserError
 
-WINDOW, SIGMA = 11, 1.5  # of the Gaussian that local moments are taken over
-K1, K2 = 0.01, 0.03  # keep quotients stable, as shares of the range
+WINDOW, gaussian = structure.WINDOW, structure.gaussian  # of the local moments
 BINOMIAL = np.array([1, 4, 6, 4, 1]) / 16  # blurs between the levels of a pyramid
-SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # finest first; Wang et al., section 3.2
 
 
 @jax.jit
@@ -29,7 +27,7 @@ def ssim(a: Array, b: Array) -> Array:
     Returns:
       [B] in [-1, 1]; 1 for equal images.
     """
-    luminance, contrast = _ssim_terms(a, b)
+    luminance, contrast = structure.terms(a, b, low=-1.0, high=1.0)
     return (luminance * contrast).mean((1, 2, 3))
 
 
@@ -52,15 +50,10 @@ def multi_scale_ssim(a: Array, b: Array) -> Array:
       [B] in [0, 1]; 1 for equal images.
     """
     chex.assert_equal_shape((a, b))
-    weights = np.array(SCALE_WEIGHTS[: _num_scales(min(a.shape[1:3]))])
-    weights = weights / weights.sum()
     result = jnp.ones(a.shape[:1])
-    for scale, weight in enumerate(weights):
-        luminance, contrast = _ssim_terms(a, b)
-        last = scale == len(weights) - 1
-        term = (luminance * contrast if last else contrast).mean((1, 2, 3))
+    weights = structure.scale_weights(min(a.shape[1:3]))
+    for term, weight in zip(structure.scale_terms(a, b, low=-1.0, high=1.0), weights, strict=True):
         result = result * jnp.maximum(term, 0.0) ** weight  # negative terms have no such power
-        a, b = _halve(a), _halve(b)
     return result
 
 
@@ -131,17 +124,6 @@ def sliced_wasserstein(
     return float(np.concatenate([_projected(real, fake, part) for part in parts]).mean())
 
 
-def gaussian() -> np.ndarray:
-    """The window that local moments are taken over, along one side.
-
-    Returns:
-      [11], of sum 1.
-    """
-    offsets = np.arange(WINDOW) - WINDOW // 2
-    window = np.exp(-0.5 * (offsets / SIGMA) ** 2)
-    return window / window.sum()
-
-
 def laplacian_level(images: Array, level: int, *, last: bool) -> Array:
     """One level of the images' Laplacian pyramids.
 
@@ -183,44 +165,6 @@ def cut(key: Key, images: Array, num: int, size: int) -> Array:
     return images[owner, top + offsets[None, :, None], left + offsets[None, None, :]]
 
 
-def _num_scales(side: int) -> int:
-    scales = 1
-    while scales < len(SCALE_WEIGHTS) and (side >> scales) >= WINDOW:
-        scales += 1
-    return scales
-
-
-def _ssim_terms(a: Array, b: Array) -> tuple[Array, Array]:
-    """Luminance and contrast-structure terms [B, H - 10, W - 10, C] of SSIM."""
-    c1, c2 = (K1 * 2.0) ** 2, (K2 * 2.0) ** 2  # 2 is the range of [-1, 1]
-    mean_a, mean_b = _blur(a), _blur(b)
-    var_a, var_b = _blur(a * a) - mean_a**2, _blur(b * b) - mean_b**2
-    covariance = _blur(a * b) - mean_a * mean_b
-    mean_a, mean_b = mean_a + 1.0, mean_b + 1.0  # the index is defined on ranges that start at 0
-    luminance = (2.0 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    return luminance, (2.0 * covariance + c2) / (var_a + var_b + c2)
-
-
-def _blur(x: Array) -> Array:
-    """Gaussian means over the places where the window fits: two one-dimensional passes."""
-    return _filtered(_filtered(x, gaussian(), axis=1), gaussian(), axis=2)
-
-
-def _filtered(x: Array, window: np.ndarray, *, axis: int) -> Array:
-    """Weighted sums along an axis where the window fits; quicker on a CPU than a convolution."""
-    length = x.shape[axis] - len(window) + 1
-    result = jnp.zeros(())
-    for start, weight in enumerate(window.tolist()):
-        result = result + weight * lax.slice_in_dim(x, start, start + length, axis=axis)
-    return result
-
-
-def _halve(x: Array) -> Array:
-    """Means over 2 x 2 pixels; an odd last row or column is left out."""
-    sums = lax.reduce_window(x, 0.0, lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-    return sums / 4.0
-
-
 @jax.jit
 def _projected(real: Array, fake: Array, directions: Array) -> Array:
     """Distance between the two sets along each direction [P]."""
@@ -245,4 +189,4 @@ def _even(images: Array) -> Array:
 @jax.jit
 def _binomial(x: Array) -> Array:
     x = jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), mode="reflect")
-    return _filtered(_filtered(x, BINOMIAL, axis=1), BINOMIAL, axis=2)
+    return structure.filtered(structure.filtered(x, BINOMIAL, axis=1), BINOMIAL, axis=2)

@@ -41,6 +41,15 @@ def test_a_colour_classifier_serves_features_and_refuses_grey_and_large_images(t
             feature_fn(jnp.zeros(shape))
 
 
+def test_maps_of_a_colour_classifier_lead_to_its_features(trained):
+    _, variables, images = trained
+    params = classifiers.folded(variables)
+    maps = features.classifier_maps(params)(images)
+    assert [m.shape for m in maps] == [(8, 9, 12, 24), (8, 5, 6, 4), (8, 3, 3, 6)]
+    expected = features.classifier_features(params)(images)["features"]
+    np.testing.assert_allclose(maps[-1].max((1, 2)), expected, rtol=1e-5)
+
+
 def test_parameters_of_other_networks_and_missing_ones_are_one_line(trained):
     _, variables, _ = trained
     params = classifiers.folded(variables)

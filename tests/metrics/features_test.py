@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxgan import images as images_lib
 from jaxgan import parallel
 from jaxgan.metrics import classifiers, features
 from jaxgan.types import UserError
@@ -27,10 +28,23 @@ def test_classifier_features_are_the_penultimate_layer_and_the_classes(params):
     np.testing.assert_allclose(jax.nn.softmax(logits), out["probs"], rtol=1e-5)
 
 
+def test_maps_lead_to_the_features(params):
+    images = images_lib.from_uint8(jnp.asarray(random_bytes(2)))
+    maps = features.classifier_maps(params)(images)
+    assert [m.shape for m in maps] == [(2, 4, 4, 4), (2, 2, 2, 8), (2, 2, 2, 8)]
+    assert all(float(m.min()) >= 0 for m in maps)
+    dense = params["Dense_0"]
+    expected = jax.nn.relu(maps[-1].reshape(2, -1) @ dense["kernel"] + dense["bias"][None])
+    found = features.classifier_features(params)(images)["features"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, 28, 28, 1), (8, 8, 1)])
 def test_images_that_do_not_fit_the_classifier_are_refused(params, shape):
     with pytest.raises(UserError, match=r"which sees \[B, 8, 8, 1\]"):
         features.classifier_features(params)(jnp.zeros(shape))
+    with pytest.raises(UserError, match=r"which sees \[B, 8, 8, 1\]"):
+        features.classifier_maps(params)(jnp.zeros(shape))
 
 
 @pytest.mark.parametrize(
