@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from jaxgan import losses
 from jaxgan.data import degrade, resize
+from jaxgan.metrics import features, weights
 from jaxgan.nets import dncnn, patch, srresnet, unet
 from jaxgan.run import cli
 from jaxgan.steps.game import Round, Term
@@ -155,11 +156,13 @@ def discriminator(config: Any, *, with_features: bool) -> nn.Module:
     )
 
 
-def terms(text: str) -> tuple[dict[str, Term], dict[str, Term]]:
+def terms(text: str, weights_file: str = "") -> tuple[dict[str, Term], dict[str, Term]]:
     """Reads what is compared with the truth: "l1", or "l1,frequency:0.1,features:10".
 
     Args:
-      text: names of `losses.RECONSTRUCTION`, "total_variation" or "features", with weights.
+      text: names of `losses.RECONSTRUCTION`, "total_variation", "features" or "perceptual", with
+        weights.
+      weights_file: of the classifier that perceptual distances look through.
 
     Returns:
       The terms by name, and those of them that look at D's activations.
@@ -172,6 +175,7 @@ def terms(text: str) -> tuple[dict[str, Term], dict[str, Term]]:
     known["features"] = lambda seen: losses.feature_matching(
         seen.real_out["features"], seen.fake_out["features"]
     )
+    known["perceptual"] = _perceptual(weights_file)
     found: dict[str, Term] = {}
     for part in text.split(","):
         name, _, number = part.strip().partition(":")
@@ -188,6 +192,21 @@ def terms(text: str) -> tuple[dict[str, Term], dict[str, Term]]:
     if not rest:
         raise UserError(f"--content={text} compares nothing with the truth; add a loss such as l1")
     return rest, of_disc
+
+
+def _perceptual(path: str) -> Term:
+    """The distance by a classifier's feature maps, which is opened when it is first asked for."""
+
+    @functools.cache
+    def maps() -> Callable[[Array], tuple[Array, ...]]:
+        if not path:
+            raise UserError(
+                "--content=perceptual looks through a classifier: name the file of its weights, "
+                "--perceptual_weights=FILE (experiments.classifier trains one)"
+            )
+        return features.classifier_maps(weights.load(path)[0])
+
+    return lambda seen: losses.perceptual_distance(maps(), seen.fake["image"], seen.batch["image"])
 
 
 def _compared(loss: Callable[[Array, Array], Array]) -> Term:

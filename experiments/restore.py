@@ -113,7 +113,11 @@ class Config(TranslationConfig):
     content: str = cli.field(
         "l1",
         f"What is compared with the truth: of {', '.join(losses.RECONSTRUCTION)}, "
-        "total_variation, features (D's activations); several with weights: l1,frequency:0.1.",
+        "total_variation, features (D's activations), perceptual (a classifier's); several with "
+        "weights: l1,frequency:0.1.",
+    )
+    perceptual_weights: str = cli.field(
+        "", "File of the classifier that --content=perceptual looks through.", changeable=True
     )
     disc: str = cli.field(
         "patch", "Discriminator: of patches, or a U-Net with a logit a pixel.",
@@ -140,7 +144,7 @@ class Config(TranslationConfig):
         if task and task.degrade:
             self._fill("crop", 24 * self.scale if self.task == "superres" else 64)
         super().__post_init__()
-        _, of_disc = _restoration.terms(self.content)
+        _, of_disc = _restoration.terms(self.content, self.perceptual_weights)
         if of_disc and not self.adv_weight:
             raise UserError(
                 f"--content={self.content}: features are D's, which --adv_weight=0 leaves out; "
@@ -186,7 +190,7 @@ def build(config: Config, spec: Spec) -> Experiment:
     """Makes the experiment of a config and its data."""
     task = _restoration.TASKS[config.task]
     *_, channels = spec.shapes["image"]
-    content, of_disc = _restoration.terms(config.content)
+    content, of_disc = _restoration.terms(config.content, config.perceptual_weights)
     if config.task == "pairs":
         seen = spec.shapes["source"][-1]
     else:

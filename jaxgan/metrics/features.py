@@ -69,7 +69,7 @@ def classifier_maps(params: PyTree) -> Callable[[Array], tuple[Array, ...]]:
 
     @jax.jit
     def apply(params: PyTree, images: Array) -> tuple[Array, ...]:
-        _, seen = net.apply({"params": params}, images, mutable=[collection])
+        seen: Any = net.apply({"params": params}, images, mutable=[collection])[1]
         return seen[collection][name]
 
     def maps_fn(images: Array) -> tuple[Array, ...]:

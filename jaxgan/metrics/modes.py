@@ -122,6 +122,11 @@ _WRITTEN = {
     "psnr": (2, " dB"),
     "ssim": (4, ""),
     "texture": (2, ""),
+    "frechet": (2, ""),
+    "top1": (3, ""),
+    "top5": (3, ""),
+    "cycle": (2, ""),
+    "difference": (2, ""),
 }
 
 

@@ -1,0 +1,137 @@
+"""The two sets of images that `experiments.translate` learns from, and those it is tested with."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxgan.data import arrays, crops, pictures, pixels, subsets, unpaired
+from jaxgan.data.registry import Source
+from jaxgan.types import UserError
+
+SHARE = 10  # one of so many pairs is held out
+
+
+class Looks(NamedTuple):
+    """Images of both looks.
+
+    Attributes:
+      a: of the first look, to train on.
+      b: of the second.
+      test_a: of the first look, held out.
+      test_b: of the second.
+      paired: whether row i of the one belongs to row i of the other in the held-out sets.
+    """
+
+    a: Source
+    b: Source
+    test_a: Source
+    test_b: Source
+    paired: bool
+
+
+def load(config: Any) -> Looks:
+    """Opens both folders.
+
+    Args:
+      config: the flags of `experiments.translate`.
+
+    Returns:
+      Both looks, images of `image_size` or parts of `crop` pixels.
+
+    Raises:
+      UserError: a folder is missing, empty, the other one, or has no partners for hidden pairs.
+    """
+    folders = _folders(config)
+    read = [pictures.read(folder, channels=3, max_bad_records=-1) for folder in folders]
+    if config.hidden_pairs:
+        rest, held = _hidden_pairs(*read)
+    else:
+        parts = [_split(config, each, place) for each, place in zip(read, folders, strict=True)]
+        rest, held = zip(*parts, strict=True)
+    a, b = (_source(config, each) for each in rest)
+    test_a, test_b = (_source(config, each, test=True) for each in held)
+    return Looks(a, b, test_a, test_b, config.hidden_pairs)
+
+
+def training(config: Any) -> Source:
+    """Opens the training data of `experiments.translate`: an image of each look, unpaired."""
+    looks = load(config)
+    return unpaired.UnpairedSource(looks.a, looks.b)
+
+
+def _folders(config: Any) -> tuple[str, str]:
+    if config.data_dir:
+        root = pathlib.Path(config.data_dir).expanduser()
+        return str(root / "trainA"), str(root / "trainB")
+    if not config.data_dir_a or not config.data_dir_b:
+        raise UserError(
+            "name a folder of each look, --data_dir_a=DIR --data_dir_b=DIR, or a --data_dir that "
+            "holds trainA and trainB"
+        )
+    if pathlib.Path(config.data_dir_a).resolve() == pathlib.Path(config.data_dir_b).resolve():
+        raise UserError(f"--data_dir_a and --data_dir_b are both {config.data_dir_a}")
+    return config.data_dir_a, config.data_dir_b
+
+
+def _split(
+    config: Any, found: pictures.Pictures, folder: str
+) -> tuple[pictures.Pictures, pictures.Pictures]:
+    """Those to train on and those held out: testA beside trainA, else a share."""
+    place = pathlib.Path(folder)
+    test = place.with_name(place.name.replace("train", "test"))
+    if config.data_dir and test.is_dir():
+        return found, pictures.read(test, channels=3)
+    if len(found) == 1:  # of a single picture parts are taken, for both
+        return found, found
+    return pictures.hold_out(found, share=config.holdout)
+
+
+def _hidden_pairs(
+    a: pictures.Pictures, b: pictures.Pictures
+) -> tuple[Sequence[pictures.Pictures], Sequence[pictures.Pictures]]:
+    """Splits two folders of the same names, so that training never sees both of a pair.
+
+    Every tenth pair is held out; of the rest the one half is of the first look, the other of the
+    second.
+    """
+    places = [{pathlib.Path(path).stem: i for i, path in enumerate(each.paths)} for each in (a, b)]
+    names = sorted(set(places[0]) & set(places[1]))
+    if len(names) < 2 * SHARE:
+        raise UserError(
+            f"--hidden_pairs: {a.name} and {b.name} have {len(names)} names in common; "
+            f"{2 * SHARE} are needed at least"
+        )
+    held = names[::SHARE]
+    rest = [name for number, name in enumerate(names) if number % SHARE]
+    order = np.random.default_rng(0).permutation(len(rest))
+    halves = [[rest[i] for i in sorted(half)] for half in np.array_split(order, 2)]
+
+    def take(which: int, chosen: Sequence[str]) -> pictures.Pictures:
+        return (a, b)[which].take([places[which][name] for name in chosen])
+
+    return [take(0, halves[0]), take(1, halves[1])], [take(0, held), take(1, held)]
+
+
+def _source(config: Any, found: pictures.Pictures, *, test: bool = False) -> Source:
+    """Images of one size: parts of the pictures, or all of each, scaled."""
+    if config.crop:
+        each = max(1, config.eval_images // len(found)) if test else 0
+        return crops.CropSource(found, crop=config.crop, turned=False, crops_each=each)
+    size = config.image_size
+    scaled = [pixels.conform(image[None], image_size=size) for image in found]
+    return arrays.ArraySource({"image": np.concatenate(scaled)}, name=found.name)
+
+
+def some(source: Source, num: int) -> np.ndarray:
+    """Chooses images, always the same.
+
+    Args:
+      source: from which.
+      num: how many at most.
+
+    Returns:
+      [N, H, W, 3] uint8.
+    """
+    return source[subsets.choose(source, num)]["image"]

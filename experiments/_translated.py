@@ -1,0 +1,179 @@
+"""How well `experiments.translate` translates: to the look asked for, and keeping the content."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments import _looks
+from jaxgan import images, parallel
+from jaxgan.metrics import features, frechet, restoration, retrieval, unlabelled
+from jaxgan.run.experiment import Score
+from jaxgan.translate import Translator
+from jaxgan.types import Key, PyTree
+
+Entries = dict[str, np.ndarray]
+BATCH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Translated:
+    """What generators make of held-out images: "a", "b", and by direction "ab", "ba"; and back.
+
+    Attributes:
+      translators: by direction.
+      looks: opens the images.
+    """
+
+    translators: Mapping[str, Translator]
+    looks: Callable[[], _looks.Looks]
+
+    def __call__(self, variables: PyTree, key: Key, num: int) -> Entries:
+        """Translates images.
+
+        Args:
+          variables: of the generators.
+          key: unused: the same images are taken each time.
+          num: images of each look at most.
+
+        Returns:
+          uint8 [N, H, W, 3] each: "a" and "b", by direction what is made of them ("ab"), and where
+          both directions are there what is made of that ("aba").
+        """
+        del key
+        looks = self.looks()
+        found = {
+            "a": _looks.some(looks.test_a, num),
+            "b": _looks.some(looks.test_b, num),
+        }
+        for direction in self.translators:
+            found[direction] = self._applied(variables, direction, found[direction[0]])
+        for direction in self.translators:
+            back = direction[::-1]
+            if back in self.translators:
+                found[direction + back[-1]] = self._applied(variables, back, found[direction])
+        return found
+
+    def _applied(self, variables: PyTree, direction: str, image: np.ndarray) -> np.ndarray:
+        made = functools.partial(_made, self.translators[direction].gen)
+        size, parts = min(BATCH, len(image)), []
+        for start in range(0, len(image), size):
+            first = min(start, len(image) - size)  # the last batch reaches back: one shape
+            batch = images.from_uint8(image[first : first + size])
+            parts.append(images.to_uint8(made(variables, batch))[start - first :])
+        return np.concatenate(parts)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _made(gen: Any, variables: PyTree, image: jax.Array) -> jax.Array:
+    return gen.apply(variables, image, train=False)
+
+
+def show(entries: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Lays out an image, its translation, and what is made of that, row by row.
+
+    Args:
+      entries: of `Translated`, or of training examples "a" and "b".
+
+    Returns:
+      [h, w, 3] uint8.
+    """
+    chains = [names for names in (("a", "ab", "aba"), ("b", "ba", "bab")) if names[1] in entries]
+    each = np.concatenate(
+        [
+            np.stack([entries[name] for name in names if name in entries], axis=1)
+            for names in chains or [("a", "b")]
+        ]
+    )  # [N, columns, H, W, 3]
+    across = max(1, round((len(each) / each.shape[1]) ** 0.5))
+    return images.grid(each.reshape(-1, *each.shape[2:]), columns=each.shape[1] * across)
+
+
+def score(
+    config: Any, translators: Mapping[str, Translator], looks: Callable[[], _looks.Looks]
+) -> Score:
+    """Makes the measure of a run; see `measure`.
+
+    Args:
+      config: the flags of the run.
+      translators: by direction.
+      looks: opens the images.
+
+    Returns:
+      The measure; the best has the smallest Frechet distance, the mean of the directions.
+    """
+    draw = Translated(translators, looks)
+    return Score(
+        protocol=f"{config.method} on held-out images",
+        num=config.eval_images,
+        measure=lambda entries: measure(entries, looks()),
+        floor={},
+        best="frechet",
+        draw=draw,
+    )
+
+
+@functools.lru_cache(maxsize=2)
+def _codes(source: Any) -> tuple[Any, np.ndarray]:
+    """The autoencoder of a look's training images: its feature function, and their features."""
+    train = _looks.some(source, 2000)
+    params = unlabelled.train_autoencoder(train, num_steps=400)
+    feature_fn = unlabelled.encoder_features(params, image_shape=train.shape[1:])
+    return feature_fn, _features(feature_fn, train)
+
+
+def _features(feature_fn: Any, image: np.ndarray) -> np.ndarray:
+    return features.extract(feature_fn, image, place=parallel.spread())["features"]
+
+
+def measure(entries: Mapping[str, np.ndarray], looks: _looks.Looks) -> dict[str, float]:
+    """Measures translations of held-out images.
+
+    Args:
+      entries: of `Translated`.
+      looks: the images of both looks.
+
+    Returns:
+      Of each direction, "ab" and "ba": "frechet", of autoencoder features to the training images of
+      the look asked for, beside that of the inputs themselves ("input_frechet") and of held-out
+      images of that look ("floor_frechet"); with hidden pairs "top1" and "top5", the share of
+      translations whose own target is among the nearest, by features and on "small" pixels, beside
+      those of the inputs; "ssim" to the target and "difference", the mean over pixels of 0..255.
+      "cycle" is the mean difference there and back. "frechet" alone is the mean over directions.
+    """
+    found: dict[str, float] = {}
+    for direction in ("ab", "ba"):
+        if direction not in entries:
+            continue
+        start, end = direction
+        feature_fn, train = _codes(getattr(looks, end))
+        codes = {n: _features(feature_fn, entries[n]) for n in (direction, start, end)}
+        for prefix, name in (("", direction), ("input_", start), ("floor_", end)):
+            distance = frechet.frechet_distance(train, codes[name])
+            found[f"{direction}_{prefix}frechet"] = float(distance)
+        if looks.paired:
+            target = entries[end]
+            for prefix, name in (("", direction), ("input_", start)):
+                near = retrieval.accuracy(codes[name], codes[end])
+                small = retrieval.accuracy(*map(retrieval.thumbnails, (entries[name], target)))
+                found |= {f"{direction}_{prefix}{k}": v for k, v in near.items()}
+                found |= {f"{direction}_{prefix}small_{k}": v for k, v in small.items()}
+                pairs = list(zip(entries[name], target, strict=True))
+                found[f"{direction}_{prefix}ssim"] = _mean(restoration.ssim, pairs)
+                found[f"{direction}_{prefix}difference"] = _mean(_difference, pairs)
+        if direction + start in entries:
+            pairs = list(zip(entries[direction + start], entries[start], strict=True))
+            found[f"{direction}_cycle"] = _mean(_difference, pairs)
+    own = [value for name, value in found.items() if name in ("ab_frechet", "ba_frechet")]
+    return {"frechet": float(np.mean(own)), **found}
+
+
+def _mean(metric: Callable[[np.ndarray, np.ndarray], float], pairs: list) -> float:
+    return float(np.mean([metric(x, y) for x, y in pairs]))
+
+
+def _difference(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.abs(x.astype(np.float64) - y.astype(np.float64)).mean())

@@ -1,0 +1,162 @@
+"""The experiment that translates between two looks: methods, images, scores, mistakes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+
+from experiments import _looks, _translated, apply, translate
+from jaxgan.data import spec as specs
+from jaxgan.run import load
+from jaxgan.types import UserError
+from tests.helpers import runs, tiny
+
+SMALL = {
+    "image_size": 8,
+    "width": 4,
+    "blocks": 1,
+    "disc_widths": "4",
+    "batch_size": 8,
+    "pool_size": 8,
+    "patches": 5,
+    "num_samples": 3,
+    "eval_images": 4,
+    "keep_memory": False,
+}
+SPEC = specs.Spec("looks", shapes={"a": (8, 8, 3), "b": (8, 8, 3)})
+
+
+@functools.cache
+def folders():
+    """40 pictures of each look: the second is the negative of the first, by names."""
+    places = runs.folder(), runs.folder()
+    for number in range(40):
+        pixels = np.random.default_rng(number).integers(0, 256, (10, 12, 3), np.uint8)
+        PIL.Image.fromarray(pixels).save(places[0] / f"{number:02}.png")
+        PIL.Image.fromarray(255 - pixels).save(places[1] / f"{number:02}.png")
+    return {"data_dir_a": str(places[0]), "data_dir_b": str(places[1])}
+
+
+def config(method, **settings):
+    return translate.Config(**{**SMALL, **folders(), "method": method, **settings})
+
+
+@pytest.mark.parametrize("method", translate.METHODS)
+def test_every_method_has_a_step_and_tells_its_losses(method):
+    experiment = translate.build(config(method), SPEC)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    state = jax.eval_shape(experiment.init, key)
+    batch = {name: jax.ShapeDtypeStruct((4, 8, 8, 3), jnp.float32) for name in "ab"}
+    after, metrics = jax.eval_shape(experiment.step, key, state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    named = {"cyclegan": {"cycle", "identity"}, "cut": {"contrast", "identity"}}
+    terms = named.get(method, {"contrast"})
+    assert {f"gen/{name}" for name in terms} <= set(metrics)
+    assert ("gen/identity" in metrics) == ("identity" in terms)
+    assert set(experiment.directions) == ({"ab", "ba"} if method == "cyclegan" else {"ab"})
+
+
+@pytest.mark.slow  # compiles the step and the scores
+def test_a_run_is_scored_shown_resumed_and_applied_both_ways(tmp_path):
+    options = {"num_steps": 4, "save_every": 2, "sample_every": 4, "hidden_pairs": True}
+    ours = translate.run(config("cyclegan", workdir=str(tmp_path / "ours"), **options))
+    for num in (2, 4):
+        settings = {**options, "num_steps": num}
+        theirs = translate.run(config("cyclegan", workdir=str(tmp_path / "theirs"), **settings))
+    assert ours is not None and tiny.equal(ours, theirs)
+    assert int(ours.extra["pool"]["count"]) == 8
+    trained = load.load(tmp_path / "ours")
+    numbers = trained.experiment.score.measure(
+        trained.experiment.score.draw(trained.members()[0], jax.random.key(0), 4)
+    )
+    assert {"ab_top1", "ba_top5", "ab_cycle", "ab_input_ssim", "frechet"} < set(numbers)
+    photo = tmp_path / "photo.png"
+    PIL.Image.fromarray(np.zeros((9, 11, 3), np.uint8)).save(photo)
+    made = []
+    for way in ("ab", "ba"):
+        options = {"workdir": str(tmp_path / "ours"), "input": str(photo), "direction": way}
+        (out,) = apply.run(apply.Config(**options, out=str(tmp_path / f"{way}.png")))
+        made.append(np.asarray(PIL.Image.open(out)))
+    assert made[0].shape == (9, 11, 3) and not np.array_equal(*made)
+    with pytest.raises(UserError, match="--direction=up is not one of ab, ba"):
+        apply.run(apply.Config(**{**options, "direction": "up"}, out=str(tmp_path / "no.png")))
+
+
+def test_training_sees_no_two_images_of_one_name():
+    looks = _looks.load(config("cut", hidden_pairs=True))
+    assert looks.paired and len(looks.test_a) == 4 and len(looks.a) == len(looks.b) == 18
+    a, b = (getattr(looks, name)[np.arange(18)]["image"] for name in "ab")
+    for image in a.astype(int):  # but for rounding, the other is its negative
+        assert np.abs(image[None] + b - 255).max((1, 2, 3)).min() > 1
+    held_a, held_b = (getattr(looks, f"test_{name}")[np.arange(4)]["image"] for name in "ab")
+    assert abs(held_a.astype(int) + held_b - 255).max() <= 1  # row by row, but for rounding
+
+
+def test_parts_of_pictures_are_as_they_are():
+    looks = _looks.load(config("cut", crop=6, holdout=0.5))
+    assert looks.a.image_shape == (6, 6, 3) and not looks.paired
+    assert len(looks.a.pictures) == len(looks.test_a.pictures) == 20
+
+
+def test_samples_are_rows_of_there_and_back():
+    entries = {name: np.full((4, 2, 2, 3), n, np.uint8) for n, name in enumerate(
+        ("a", "b", "ab", "ba", "aba", "bab")
+    )}  # fmt: skip
+    picture = _translated.show(entries)
+    row = [int(picture[2, 2 + 4 * n, 0]) for n in range(3)]
+    assert row == [0, 2, 4]  # a, ab, aba
+    assert set(picture.ravel()) == {0, 1, 2, 3, 4, 5, 255}
+    pairs = _translated.show({name: entries[name] for name in "ab"})
+    assert [int(pairs[2, 2 + 4 * n, 0]) for n in range(2)] == [0, 1]
+
+
+def test_scores_know_a_translator_that_is_right():
+    looks = _looks.load(config("cut", hidden_pairs=True))
+    a, b = (_looks.some(getattr(looks, f"test_{name}"), 4) for name in "ab")
+    entries = {"a": a, "b": b, "ab": b, "ba": a, "aba": a, "bab": b}
+    codes = {id(looks.a): a, id(looks.b): b}
+
+    def flat(source):
+        images = codes[id(source)]
+        return (lambda x: {"features": x.reshape(len(x), -1)[:, ::40]}), images
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(_translated, "_codes", lambda source: (
+            flat(source)[0], _translated._features(*flat(source))
+        ))  # fmt: skip
+        found = _translated.measure(entries, looks)
+    assert found["ab_cycle"] == found["ab_difference"] == 0 and found["ab_top1"] == 1
+    np.testing.assert_allclose(found["ab_ssim"], 1) if a.shape[1] > 10 else None
+    assert found["ab_frechet"] < 1e-6 < found["ab_input_frechet"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"data_dir_b": ""}, "name a folder of each look"),
+        ({"data_dir_b": folders()["data_dir_a"]}, "are both"),
+        ({"hidden_pairs": True, "data_dir_b": str(runs.folder())}, "no images|holds no"),
+        ({"crop": 50}, "smaller than a crop of 50"),
+    ],
+)
+def test_folders_that_cannot_be_are_one_line(settings, said):
+    with pytest.raises(UserError, match=said) as caught:
+        _looks.training(config("cut", **settings))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"method": "cycle"}, "cycle"),
+        ({"parallel": "pmap"}, "--pool_size needs --parallel=jit"),
+        ({"accumulate": 2}, "--accumulate=2 needs --pool_size=0"),
+        ({"penalty": "r1"}, "--penalty=r1 is for --method=cut"),
+    ],
+)
+def test_a_mistake_is_one_line(settings, said):
+    with pytest.raises(UserError, match=said):
+        config(**{"method": "cyclegan", **settings})
