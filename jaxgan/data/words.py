@@ -7,8 +7,9 @@ _MARKS = re.compile(r"[;@#$%&?!()\[\]{}<>\"“”«»…]|-{2,}|\.{2,}")
 _COMMA = re.compile(r"[:,](?!\d)")  # 10,000 and 8:30 are one word
 _CLOSING = r"[\"”»'’)\]}>\s]*$"
 _LAST_STOP = re.compile(rf"(?<!\.)\.(?={_CLOSING})")
-# Between sentences: after a word of two letters or more, or where the blank was forgotten.
-_STOP = re.compile(r"(?<!\S)(?P<word>[^\s.]*[^\W_]{2})\.(?=\s)|(?<=[a-z])\.(?=[A-Z][a-z])")
+# Between sentences: where the blank was forgotten, or after a word of two letters or more.
+_JOINED = re.compile(r"(?<=[a-z])\.(?=[A-Z][a-z])")
+_STOP = re.compile(r"(?<!\S)(?P<word>[^\s.]*[^\W_]{2})\.(?=['’]*\s)")
 _NOT = re.compile(r"(?<=[a-z])n['’]t(?!\w)", re.IGNORECASE)
 _SHORT = re.compile(r"(?<=[^\s'’])['’](?:s|m|d|ll|re|ve)(?!\w)", re.IGNORECASE)
 _QUOTE = re.compile(r"(?<=[^\s'’])['’](?!\S)")
@@ -33,6 +34,7 @@ def split(line: str) -> list[str]:
     line = _MARKS.sub(r" \g<0> ", line)
     line = _COMMA.sub(r" \g<0> ", line)
     line = _LAST_STOP.sub(" . ", line)
+    line = _JOINED.sub(" . ", line)
     line = _STOP.sub(_apart, line)
     for pattern in (_NOT, _SHORT, _QUOTE):
         line = pattern.sub(r" \g<0> ", line)
@@ -40,7 +42,4 @@ def split(line: str) -> list[str]:
 
 
 def _apart(stop: re.Match) -> str:
-    word = stop["word"]
-    if word is None:
-        return " . "
-    return stop[0] if word.lower() in _ABBREVIATIONS else f"{word} ."
+    return stop[0] if stop["word"].lower() in _ABBREVIATIONS else f"{stop['word']} ."
