@@ -17,6 +17,9 @@ For editing images: `crops` makes a dataset of random crops of pictures of any s
 pictures in twos, and `degrade` makes a restorer's input of clean images inside the compiled step. A
 source whose examples are in memory, but not as arrays, says so by `in_host_memory = True`.
 
+Texts are opened by `text.load`: their sources have no images but `"text"` int32 [T] and `"length"`,
+and a `vocabulary`, which `spec.describe` keeps.
+
 Importing this package reads nothing and imports neither Pillow, scikit-learn, Grain nor
 TensorFlow Datasets: each is imported by the function that needs it.
 """

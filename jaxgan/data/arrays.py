@@ -91,22 +91,31 @@ class ArraySource:
     def fingerprint(self) -> str:
         """Digest of the arrays' names, shapes and bytes."""
         if not self._fingerprint:
-            self._fingerprint = self._digest()
+            self._fingerprint = digest(self.arrays)
         return self._fingerprint
-
-    def _digest(self) -> str:
-        digest = hashlib.blake2b(digest_size=8)
-        for key in sorted(self.arrays):
-            array = np.ascontiguousarray(self.arrays[key])
-            digest.update(f"{key} {array.dtype} {array.shape} ".encode())
-            digest.update(array.data)
-        return digest.hexdigest()
 
     def __len__(self) -> int:
         return len(self.arrays["image"])
 
     def __getitem__(self, index) -> dict[str, np.ndarray]:
         return {key: array[index] for key, array in self.arrays.items()}
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """Makes a short text that changes with any array.
+
+    Args:
+      arrays: by name.
+
+    Returns:
+      Digest of their names, shapes and bytes.
+    """
+    found = hashlib.blake2b(digest_size=8)
+    for key in sorted(arrays):
+        array = np.ascontiguousarray(arrays[key])
+        found.update(f"{key} {array.dtype} {array.shape} ".encode())
+        found.update(array.data)
+    return found.hexdigest()
 
 
 def checked_labels(label: np.ndarray, num_classes: int, name: str) -> np.ndarray:

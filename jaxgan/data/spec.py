@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxgan import types
-from jaxgan.data import arrays
+from jaxgan.data import arrays, vocabulary
 from jaxgan.types import UserError
 
 
@@ -22,6 +22,9 @@ class Spec:
       num_classes: number of classes, 0 without labels.
       class_names: one name a class, by label; empty where there are none.
       label_counts: examples of each class; empty where unknown.
+      vocabulary: what the tokens of texts stand for, by number; empty without texts, or where they
+        are numbers and nothing else.
+      unit: what the vocabulary holds, "words" or "characters"; empty without one.
     """
 
     fingerprint: str
@@ -31,6 +34,8 @@ class Spec:
     num_classes: int = 0
     class_names: tuple[str, ...] = ()
     label_counts: tuple[int, ...] = ()
+    vocabulary: tuple[str, ...] = ()
+    unit: str = ""
 
 
 def describe(source: Any) -> Spec:
@@ -39,7 +44,7 @@ def describe(source: Any) -> Spec:
     Args:
       source: any source (see `jaxgan.data`). One example is read. Its `class_names` and `labels`
         (int [N], readable without decoding the examples) are optional, and ignored where they do
-        not fit its number of classes or examples.
+        not fit its number of classes or examples; so is a `vocabulary.Vocabulary` of texts.
 
     Returns:
       Its spec.
@@ -48,6 +53,7 @@ def describe(source: Any) -> Spec:
     shapes = {key: tuple(int(n) for n in np.shape(x)[1:]) for key, x in example.items()}
     num_classes = int(getattr(source, "num_classes", 0))
     class_names = tuple(getattr(source, "class_names", ()))
+    table = getattr(source, "vocabulary", None)
     return Spec(
         fingerprint=source.fingerprint,
         num_examples=len(source),
@@ -55,6 +61,8 @@ def describe(source: Any) -> Spec:
         num_classes=num_classes,
         class_names=tuple(map(str, class_names)) if len(class_names) == num_classes else (),
         label_counts=_counts(getattr(source, "labels", None), len(source), num_classes),
+        vocabulary=table.words if table else (),
+        unit=table.unit if table else "",
     )
 
 
@@ -83,6 +91,8 @@ def to_record(spec: Spec) -> dict[str, Any]:
         "shapes": {key: list(shape) for key, shape in spec.shapes.items()},
         "class_names": list(spec.class_names),
         "label_counts": list(spec.label_counts),
+        "vocabulary": list(spec.vocabulary),
+        "unit": spec.unit,
     }
 
 
@@ -113,6 +123,8 @@ def from_record(record: Mapping[str, Any]) -> Spec:
         num_classes=num_classes,
         class_names=_one_a_class(record, "class_names", num_classes, str),
         label_counts=_one_a_class(record, "label_counts", num_classes, int),
+        vocabulary=_vocabulary(record.get("vocabulary", ())),
+        unit=_unit(record.get("unit", "")),
     )
 
 
@@ -142,6 +154,20 @@ def _one_a_class(record: Mapping[str, Any], name: str, num_classes: int, kind: t
     if len(value) not in (0, num_classes):
         raise _malformed(f'"{name}"', f"a list of {len(value)}", f"empty or of {num_classes}")
     return tuple(value)
+
+
+def _vocabulary(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple) or not all(isinstance(x, str) for x in value):
+        raise _malformed('"vocabulary"', value, "a list of texts")
+    if len(set(value)) != len(value):
+        raise _malformed('"vocabulary"', value, "a list of different texts")
+    return tuple(value)
+
+
+def _unit(value: Any) -> str:
+    if not isinstance(value, str) or value not in ("", *vocabulary.UNITS):
+        raise _malformed('"unit"', value, f"empty or one of {', '.join(vocabulary.UNITS)}")
+    return value
 
 
 def _is_count(value: Any) -> bool:

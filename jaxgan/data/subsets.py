@@ -71,6 +71,8 @@ def subset(source: Any, indices: np.ndarray, what: str) -> Any:
     Returns:
       A source in memory if `source` is, else a `Subset`.
     """
+    if hasattr(source, "take"):
+        return source.take(indices, f"{source.name} ({what})")
     if not isinstance(source, arrays.ArraySource):
         return Subset(source, indices, what)
     return arrays.ArraySource(

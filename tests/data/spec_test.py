@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from jaxgan.data import arrays, spec, synthetic
+from jaxgan.data import arrays, spec, synthetic, text, vocabulary
 from jaxgan.types import UserError
 
 
@@ -71,6 +71,15 @@ def test_records_of_older_runs_are_read_and_unknown_entries_ignored():
     assert old.items() <= spec.to_record(spec.from_record(old)).items()
 
 
+def test_the_vocabulary_of_a_text_is_kept_and_read_again():
+    found = spec.describe(text.load("grammar"))
+    assert found.unit == "characters" and set("0123456789+-*=()") < set(found.vocabulary)
+    again = spec.from_record(json.loads(json.dumps(spec.to_record(found))))
+    assert again == found and hash(again) == hash(found)
+    table = vocabulary.Vocabulary(again.vocabulary, again.unit)
+    assert table.decode(table.encode(["1+1=2"], max_length=8)[0]) == ["1+1=2"]
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -87,6 +96,11 @@ def test_records_of_older_runs_are_read_and_unknown_entries_ignored():
         ({"class_names": [1, 2]}, '"class_names"'),
         ({"class_names": ["a"]}, '"class_names" is a list of 1'),
         ({"label_counts": [1.0, 2.0]}, '"label_counts"'),
+        ({"vocabulary": "ab"}, '"vocabulary" is ab where it must be a list of texts'),
+        ({"vocabulary": ["a", 3]}, '"vocabulary"'),
+        ({"vocabulary": ["a", "a"]}, "a list of different texts"),
+        ({"unit": "letters"}, '"unit" is letters'),
+        ({"unit": 3}, '"unit" is 3'),
         ({"label_counts": [1, 2, 3]}, '"label_counts" is a list of 3'),
     ],
 )
