@@ -146,6 +146,7 @@ def pieces(
     size: tuple[int, int],
     *,
     tile: int = TILE,
+    wanted: Callable[[slice, slice], bool] = lambda rows, columns: True,
 ) -> Iterator[Piece]:
     """Translates a picture piece by piece, so that nothing of its size need be kept as floats.
 
@@ -155,9 +156,11 @@ def pieces(
       read: gives the pixels at rows and columns.
       size: height and width of the picture.
       tile: as in `translate`.
+      wanted: whether what becomes of these rows and columns of the picture is needed.
 
     Yields:
-      Pieces that cover the translated picture, each pixel once, row by row of tiles.
+      Pieces that cover the translated picture, or what is wanted of it, each pixel once, row by row
+      of tiles.
 
     Raises:
       UserError: the picture is too small.
@@ -169,6 +172,9 @@ def pieces(
     scale = translator.scale
     for vertical in down:
         for horizontal in across:
+            places = [slice(at.first, at.stop) for at in (vertical, horizontal)]
+            if not wanted(*places):
+                continue
             seen = read(
                 rows[vertical.start : vertical.start + height],
                 columns[horizontal.start : horizontal.start + width],
@@ -183,20 +189,19 @@ def pieces(
             )
 
 
-def check_size(translator: Translator, size: tuple[int, int], *, name: str = "a picture") -> None:
+def check_size(translator: Translator, size: tuple[int, int]) -> None:
     """Refuses pictures that the network is too large for.
 
     Args:
       translator: what is to be applied.
       size: height and width.
-      name: of the picture, for the message.
 
     Raises:
       UserError: one of them is below `translator.least`.
     """
     if min(size) < translator.least:
         raise UserError(
-            f"{name} is {size[0]} x {size[1]} pixels (height x width); this network needs "
+            f"{size[0]} x {size[1]} pixels (height x width) are too few; this network needs "
             f"{translator.least} or more a side"
         )
 
