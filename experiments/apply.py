@@ -40,7 +40,7 @@ import numpy as np
 import tqdm
 
 from experiments import _files
-from jaxgan import retouch, translate, types
+from jaxgan import retouch, types
 from jaxgan.data import photos
 from jaxgan.run import cli, load
 from jaxgan.translate import Translator
@@ -62,8 +62,8 @@ class Config:
     mask: str = cli.field("", "White where to fill in: a picture, or a folder of them.")
     tile: int = cli.field(
         0,
-        f"Pixels a side made at a time; fewer need less memory and more time. 0 for "
-        f"{translate.TILE}, and for whole photos where the network cannot be cut into tiles.",
+        "Pixels a side of a photo done at a time; fewer need less memory and more time. 0 for 512, "
+        "or for as many as make 768, and for all where the network cannot be cut into tiles.",
         minimum=0,
     )
     compare: bool = cli.field(False, "Write each photo side by side with what was made of it.")
@@ -85,7 +85,7 @@ def run(config: Config) -> list[pathlib.Path]:
     translator, variables = _translator(config)
     said = set()
 
-    def apply(job: _files.Job) -> float:
+    def apply(job: _files.Job, *, show: bool) -> float:
         """Does one photo; returns its megapixels."""
         photo = photos.read(job.photo)
         mask = _holes(job.mask) if job.mask else None
@@ -98,20 +98,26 @@ def run(config: Config) -> list[pathlib.Path]:
         for note in sorted(set(_notes(translator, photo, mask)) - said):
             tqdm.tqdm.write(f"note: {note}")
             said.add(note)
-        tile = config.tile or translate.TILE
-        with _memory(tile):
-            made = retouch.retouch(translator, variables, photo, mask=mask, tile=tile)
+        pixels = photo.size[0] * photo.size[1]
+        bar = tqdm.tqdm(
+            total=pixels, unit="px", unit_scale=True, leave=False, disable=None if show else True
+        )
+        with bar, _memory(config.tile or translator.tile):
+            made = retouch.retouch(
+                translator, variables, photo, mask=mask, tile=config.tile, done=bar.update
+            )
             made = retouch.beside(photo, made) if config.compare else made
         try:
             photos.write(job.out, made)
         except OSError as error:
             raise Unwritable(f"{job.out}: cannot be written ({error.strerror or error})") from error
-        return photo.pixels[..., 0].size / 1e6
+        return pixels / 1e6
 
     if pathlib.Path(config.input).expanduser().is_dir():
         return _many(jobs, apply)
     start = time.perf_counter()
-    megapixels = apply(jobs[0])
+    with _stopped(lambda: "nothing is written"):
+        megapixels = apply(jobs[0], show=True)
     print(f"wrote {jobs[0].out}: {_rate(megapixels, time.perf_counter() - start)}")
     return [jobs[0].out]
 
@@ -127,24 +133,24 @@ def _many(jobs: Sequence[_files.Job], apply: Callable[[_files.Job], float]) -> l
     missing = [job for job in jobs if not job.out.exists()]
     there = len(jobs) - len(missing)
     written, skipped, megapixels, start = [], [], 0.0, time.perf_counter()
-    told = f"of {len(jobs)} photos; the same command goes on"
+
+    def told() -> str:
+        return f"{there + len(written)} of {len(jobs)} photos are done; the same command goes on"
+
     try:
-        for job in tqdm.tqdm(missing, unit="photo", disable=None, dynamic_ncols=True):
-            try:
-                _make_folder(job.out.parent)
-                megapixels += apply(job)
-                written.append(job.out)
-            except Unwritable:
-                raise
-            except UserError as error:
-                skipped.append(job.name)
-                tqdm.tqdm.write(f"skipped: {types.one_line(error)}", file=sys.stderr)
+        with _stopped(told):
+            for job in tqdm.tqdm(missing, unit="photo", disable=None, dynamic_ncols=True):
+                try:
+                    _make_folder(job.out.parent)
+                    megapixels += apply(job, show=False)
+                    written.append(job.out)
+                except Unwritable:
+                    raise
+                except UserError as error:
+                    skipped.append(job.name)
+                    tqdm.tqdm.write(f"skipped: {types.one_line(error)}", file=sys.stderr)
     except Unwritable as error:
-        raise Unwritable(f"{error}; {there + len(written)} {told}") from error
-    except KeyboardInterrupt as error:
-        stopped = Incomplete(f"interrupted after {there + len(written)} {told}")
-        stopped.exit_code = getattr(error, "exit_code", 128 + signal.SIGINT)
-        raise stopped from error
+        raise Unwritable(f"{error}; {told()}") from error
     before = f"; {there} were there already" if there else ""
     rate = f": {_rate(megapixels, time.perf_counter() - start)}" if written else ""
     print(f"wrote {len(written)} of {len(jobs)} photos{before}{rate}")
@@ -211,6 +217,17 @@ def _memory(tile: int) -> Iterator[None]:
             raise
         remedy = f"give less than --tile={tile}, or a smaller photo"
         raise UserError(f"out of memory; {remedy}") from error
+
+
+@contextlib.contextmanager
+def _stopped(told: Callable[[], str]) -> Iterator[None]:
+    """Turns an interrupt into one line that says what is done."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        stopped = Incomplete(f"interrupted; {told()}")
+        stopped.exit_code = getattr(error, "exit_code", 128 + signal.SIGINT)
+        raise stopped from error
 
 
 def _make_folder(path: pathlib.Path) -> None:

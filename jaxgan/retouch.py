@@ -6,6 +6,7 @@ hole. Where the picture grows, these are enlarged bicubically.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
@@ -25,7 +26,8 @@ def retouch(
     photo: Photo,
     *,
     mask: np.ndarray | None = None,
-    tile: int = translate.TILE,
+    tile: int = 0,
+    done: Callable[[int], None] = lambda pixels: None,
 ) -> Photo:
     """Applies a translator to a photo.
 
@@ -39,6 +41,7 @@ def retouch(
       photo: of any size.
       mask: [H, W] bool, of a masked translator: True in holes, which alone are changed.
       tile: see `translate.translate`.
+      done: is told of each piece how many pixels of the photo it was, to show progress.
 
     Returns:
       The photo made, `translator.scale` times as high and wide.
@@ -77,6 +80,7 @@ def retouch(
         if mask is not None and filled:
             whole = np.where(mask[rows, columns, None], whole, made[rows, columns])
         made[rows, columns] = whole
+        done(part.shape[0] * part.shape[1] // scale**2)
     alpha = None if photo.alpha is None else enlarged(photo.alpha, scale)
     return dataclasses.replace(photo, pixels=made, alpha=alpha)
 

@@ -1,5 +1,7 @@
 """Retouching: colours, depth, transparency and holes, under translators that tell what they saw."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -111,6 +113,22 @@ def test_before_and_after_lie_side_by_side():
     assert both.alpha.shape == (42, 136, 1)
     tinted = retouch.beside(photo, apply("tint", photo))
     np.testing.assert_array_equal(tinted.pixels[:, :34], photo.pixels.repeat(3, -1))
+
+
+def test_a_photo_is_never_as_a_whole_in_floats():
+    photo = photo_of(size=(1200, 1600))
+    apply("grey", photo, tile=64)  # compiled
+    tracemalloc.start()
+    apply("grey", photo, tile=64)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * photo.pixels.nbytes  # as floats, it alone would be twice as much again
+
+
+def test_progress_is_told_in_pixels_of_the_photo():
+    done = []
+    apply("twice", photo_of(), done=done.append)
+    assert sum(done) == 21 * 34 and len(done) > 4
 
 
 def test_mistakes_are_one_line():

@@ -92,11 +92,10 @@ def test_a_network_that_says_nothing_of_its_reach_sees_the_whole():
 
 
 def test_all_tiles_of_pictures_are_one_program():
-    translator = retoucher.TRANSLATORS["echo"]
-    before = translate._applied._cache_size()  # pyright: ignore
+    translate._applied.clear_cache()
     for size in ((40, 31), (77, 53)):
-        translate.translate(translator, {}, picture_of(size), tile=4)
-    assert translate._applied._cache_size() == before + 1  # pyright: ignore
+        translate.translate(retoucher.TRANSLATORS["echo"], {}, picture_of(size), tile=4)
+    assert translate._applied._cache_size() == 1  # pyright: ignore
 
 
 def test_what_is_made_is_cut_off_at_black_and_white():
@@ -109,7 +108,7 @@ def test_mistakes_are_one_line():
     for changes, options, match in [
         ({"source_channels": 1}, {}, "of 3 channels; the network sees 1"),
         ({}, {"mask": np.zeros((5, 7))}, "takes no mask"),
-        ({}, {"tile": 0}, "tile 0 is not possible; use 1 pixel or more"),
+        ({}, {"tile": -1}, "tile -1 is not possible; use 1 pixel or more"),
         ({"masked": True}, {}, "needs a mask"),
         ({"masked": True}, {"mask": np.zeros((7, 5))}, "a mask of .7, 5. for a picture of .5, 7."),
         ({"least": 6}, {}, "needs 6 or more a side"),

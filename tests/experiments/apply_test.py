@@ -100,7 +100,7 @@ def test_a_full_disk_ends_a_folder_and_says_how_to_go_on(tmp_path, monkeypatch):
         real(path, photo)
 
     monkeypatch.setattr(photos, "write", write)
-    said = "b.png: cannot be written .No space left on device.; 1 of 3 photos; the same command"
+    said = "b.png: cannot be written .No space left on device.; 1 of 3 photos are done; the same"
     with pytest.raises(UserError, match=said):
         run("echo", source, tmp_path / "out")
 
@@ -113,9 +113,13 @@ def test_an_interrupt_says_how_to_go_on(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(photos, "write", write)
-    with pytest.raises(UserError, match="interrupted after 0 of 1 photos; the same") as caught:
-        run("echo", source, tmp_path / "out")
-    assert caught.value.exit_code == 130
+    for given, said in [
+        (source, "0 of 1 photos are done; the same"),
+        (source / "a.png", "nothing"),
+    ]:
+        with pytest.raises(UserError, match=f"interrupted; {said}") as caught:
+            run("echo", given, tmp_path / "out")
+        assert caught.value.exit_code == 130
 
 
 def test_before_and_after_are_compared(tmp_path):
