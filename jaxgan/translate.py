@@ -20,7 +20,9 @@ from flax import linen as nn
 from jaxgan.data import masks
 from jaxgan.types import Array, PyTree, UserError
 
-TILE = 512
+# Pixels a side of a tile, and at most of what is made of it: SRResNet then needs 1 GB to grow
+# pictures 4 times.
+TILE, MADE = 512, 768
 # Of row and column numbers [h] and [w], the pixels there: [h, w, C] float in [-1, 1], and of a
 # masked translator a further channel, 1 in holes.
 Read = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -52,6 +54,11 @@ class Translator:
     def tiled(self) -> bool:
         """Whether it can be applied to tiles."""
         return hasattr(self.gen, "reach") and hasattr(self.gen, "multiple")
+
+    @property
+    def tile(self) -> int:
+        """Pixels a side of a tile where nothing else is asked for."""
+        return max(1, min(TILE, MADE // self.scale))
 
     @property
     def multiple(self) -> int:
@@ -98,7 +105,7 @@ def translate(
     picture: np.ndarray,
     *,
     mask: np.ndarray | None = None,
-    tile: int = TILE,
+    tile: int = 0,
 ) -> np.ndarray:
     """Translates a picture of any size.
 
@@ -107,8 +114,9 @@ def translate(
       variables: of its generator, usually a state's `gen_ema`.
       picture: [H, W, source_channels] float in [-1, 1].
       mask: [H, W] or [H, W, 1], of a masked translator: 1 (or True) in holes and 0 elsewhere.
-      tile: pixels a side that are made at a time; fewer need less memory and more time. The network
-        sees as much more on each side as it reaches. Without `reach` it sees the whole.
+      tile: pixels a side of the picture that are done at a time; fewer need less memory and more
+        time. The network sees as much more on each side as it reaches. 0 for 512, and where the
+        picture grows for as many as make 768. A network without `reach` sees the whole.
 
     Returns:
       [H * scale, W * scale, channels] float32 in [-1, 1].
@@ -145,7 +153,8 @@ def pieces(
     read: Read,
     size: tuple[int, int],
     *,
-    tile: int = TILE,
+    tile: int = 0,
+    wanted: Callable[[slice, slice], bool] = lambda rows, columns: True,
 ) -> Iterator[Piece]:
     """Translates a picture piece by piece, so that nothing of its size need be kept as floats.
 
@@ -155,9 +164,11 @@ def pieces(
       read: gives the pixels at rows and columns.
       size: height and width of the picture.
       tile: as in `translate`.
+      wanted: whether what becomes of these rows and columns of the picture is needed.
 
     Yields:
-      Pieces that cover the translated picture, each pixel once, row by row of tiles.
+      Pieces that cover the translated picture, or what is wanted of it, each pixel once, row by row
+      of tiles.
 
     Raises:
       UserError: the picture is too small.
@@ -169,6 +180,9 @@ def pieces(
     scale = translator.scale
     for vertical in down:
         for horizontal in across:
+            places = [slice(at.first, at.stop) for at in (vertical, horizontal)]
+            if not wanted(*places):
+                continue
             seen = read(
                 rows[vertical.start : vertical.start + height],
                 columns[horizontal.start : horizontal.start + width],
@@ -183,20 +197,19 @@ def pieces(
             )
 
 
-def check_size(translator: Translator, size: tuple[int, int], *, name: str = "a picture") -> None:
+def check_size(translator: Translator, size: tuple[int, int]) -> None:
     """Refuses pictures that the network is too large for.
 
     Args:
       translator: what is to be applied.
       size: height and width.
-      name: of the picture, for the message.
 
     Raises:
       UserError: one of them is below `translator.least`.
     """
     if min(size) < translator.least:
         raise UserError(
-            f"{name} is {size[0]} x {size[1]} pixels (height x width); this network needs "
+            f"{size[0]} x {size[1]} pixels (height x width) are too few; this network needs "
             f"{translator.least} or more a side"
         )
 
@@ -234,9 +247,11 @@ def _axis(translator: Translator, side: int, tile: int) -> tuple[np.ndarray, lis
     place = np.arange(side)
     if not translator.tiled:
         return place, [Window(0, 0, side)], side
-    if tile < 1:
-        raise UserError(f"tile {tile} is not possible; use 1 pixel or more, such as {TILE}")
-    tile = -(-tile // multiple) * multiple
+    if tile < 0:
+        raise UserError(
+            f"tile {tile} is not possible; use 1 pixel or more, or 0 for as many as fit"
+        )
+    tile = -(-(tile or translator.tile) // multiple) * multiple
     seen = tile + 2 * translator.overlap
     place = np.pad(place, (0, -side % multiple), mode="reflect")
     found = windows(len(place), tile=tile, overlap=translator.overlap)

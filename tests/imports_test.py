@@ -14,7 +14,7 @@ LAYERS = [
     | {"losses", "augment", "nets", "data"},
     {"state", "metrics", "translate"},
     {"steps", "parallel"},
-    {"sample"},
+    {"sample", "retouch"},
     {"run"},
     {"experiments"},
 ]

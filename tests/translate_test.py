@@ -1,5 +1,6 @@
 """Translating pictures: the tiles are the whole, at any size, and mistakes are one line."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,8 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxgan import translate
+from jaxgan import sample, translate
+from jaxgan.data import masks
 from jaxgan.nets import dncnn, srresnet, unet
+from jaxgan.types import UserError
+from tests.helpers import retoucher
 
 TRANSLATORS = {
     # They reach 15, 5 and 6 pixels far; tiles begin at multiples of 2, 2 and 1.
@@ -68,3 +72,47 @@ def test_windows_keep_each_pixel_once_away_from_their_cut_edges(length, tile, ov
         assert 0 <= at.start and stop <= length
         assert at.start == 0 or at.first - at.start >= overlap
         assert stop == length or stop - at.stop >= overlap
+
+
+def test_of_a_masked_translator_the_tiles_are_the_whole_too():
+    gen = dncnn.Restorer(width=4, depth=2, fold=2)
+    translator = translate.Translator(gen, masked=True)
+    variables, picture = variables_of(translator), picture_of((33, 21))
+    mask = np.random.default_rng(2).integers(0, 2, (33, 21)).astype(bool)
+    made = translate.translate(translator, variables, picture, mask=mask, tile=4)
+    seen = masks.punch(picture[None], mask[None, ..., None])[0]
+    np.testing.assert_allclose(made, whole(gen, variables, seen), atol=1e-3)
+
+
+def test_a_network_that_says_nothing_of_its_reach_sees_the_whole():
+    made = translate.translate(
+        retoucher.TRANSLATORS["whole"], {}, picture := picture_of((40, 30)), tile=4
+    )
+    np.testing.assert_allclose(made, np.broadcast_to(picture.mean((0, 1)), made.shape), atol=1e-5)
+
+
+def test_all_tiles_of_pictures_are_one_program():
+    translate._applied.clear_cache()
+    for size in ((40, 31), (77, 53)):
+        translate.translate(retoucher.TRANSLATORS["echo"], {}, picture_of(size), tile=4)
+    assert translate._applied._cache_size() == 1  # pyright: ignore
+
+
+def test_what_is_made_is_cut_off_at_black_and_white():
+    made = translate.translate(retoucher.TRANSLATORS["echo"], {}, 3 * picture_of((5, 5)))
+    assert made.min() == -1 and made.max() == 1
+
+
+def test_mistakes_are_one_line():
+    translator, picture = retoucher.TRANSLATORS["echo"], picture_of((5, 7))
+    for changes, options, match in [
+        ({"source_channels": 1}, {}, "of 3 channels; the network sees 1"),
+        ({}, {"mask": np.zeros((5, 7))}, "takes no mask"),
+        ({}, {"tile": -1}, "tile -1 is not possible; use 1 pixel or more"),
+        ({"masked": True}, {}, "needs a mask"),
+        ({"masked": True}, {"mask": np.zeros((7, 5))}, "a mask of .7, 5. for a picture of .5, 7."),
+        ({"least": 6}, {}, "needs 6 or more a side"),
+    ]:
+        changed = dataclasses.replace(translator, **changes)
+        with pytest.raises(UserError, match=match):
+            sample.translate(changed, {}, picture, **options)

@@ -5,7 +5,7 @@ import os
 import pathlib
 import stat
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
@@ -252,7 +252,7 @@ def decode(path: str | pathlib.Path, *, image_size: Size = 0, channels: int = 0)
     """
     import PIL.ImageOps
 
-    with _open(path) as picture:
+    with opened(path) as picture:
         if picture.width * picture.height > MAX_PIXELS:
             raise OSError(f"{picture.width}x{picture.height} pixels are too many")
         channels = channels or (1 if is_grey(picture) else 3)
@@ -289,7 +289,7 @@ def header(path: str | pathlib.Path) -> Header | None:
       Its size and kind; None if it cannot be read.
     """
     try:
-        with _open(path) as picture:
+        with opened(path) as picture:
             height, width = picture.height, picture.width
             # Pillow decodes a whole PNG in search of its rotation, which hardly any has.
             has_exif = picture.format != "PNG" or "exif" in picture.info
@@ -300,8 +300,18 @@ def header(path: str | pathlib.Path) -> Header | None:
         return None
 
 
-def _open(path: str | pathlib.Path):
-    """Opens an image file with Pillow, reading its header only."""
+def opened(path: str | pathlib.Path) -> Any:
+    """Opens an image file with Pillow, reading its header only.
+
+    Args:
+      path: the file.
+
+    Returns:
+      The Pillow image, not yet decoded.
+
+    Raises:
+      OSError: it is no image, or a pipe or another file that is not a regular one.
+    """
     import PIL.Image
 
     if not stat.S_ISREG(os.stat(path).st_mode):

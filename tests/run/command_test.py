@@ -32,7 +32,7 @@ def test_experiments_are_listed_with_one_line_each(tmp_path, module, argv):
 
 def test_an_unknown_experiment_names_the_nearest(tmp_path):
     message = command.mistake("jaxgan.run.command", "mnits", cwd=tmp_path)
-    assert message.startswith('experiment "mnits" is not one of bench, ')
+    assert message.startswith('experiment "mnits" is not one of apply, bench, ')
     assert message.endswith('did you mean "mnist"?')
 
 
