@@ -17,6 +17,7 @@ from jaxgan.types import Key, PyTree
 
 Entries = dict[str, np.ndarray]
 BATCH = 16
+AUTOENCODER_STEPS = 400
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +121,7 @@ def score(
 def _codes(source: Any) -> tuple[Any, np.ndarray]:
     """The autoencoder of a look's training images: its feature function, and their features."""
     train = _looks.some(source, 2000)
-    params = unlabelled.train_autoencoder(train, num_steps=400)
+    params = unlabelled.train_autoencoder(train, num_steps=AUTOENCODER_STEPS)
     feature_fn = unlabelled.encoder_features(params, image_shape=train.shape[1:])
     return feature_fn, _features(feature_fn, train)
 

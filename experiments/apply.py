@@ -23,6 +23,8 @@ name another folder. A photo that cannot be read is named and skipped; then the 
 runs that fill in holes, is a picture of the photo's size, white where something is to be filled in;
 all else is copied from the photo. For a folder it is a folder with the same names, of any kind.
 
+--direction=ba applies the way back of a run that has learned both, such as a CycleGAN.
+
 A network of greys works on the luminance of a photo in colour and leaves its colours; one that
 makes colours of greys takes the luminance. A network of colours leaves a grey photo grey. Where the
 photo grows, transparency and untouched colours are enlarged bicubically.
@@ -42,7 +44,7 @@ import tqdm
 from experiments import _files
 from jaxgan import retouch, types
 from jaxgan.data import photos
-from jaxgan.run import cli, load
+from jaxgan.run import cli, experiment, load
 from jaxgan.translate import Translator
 from jaxgan.types import PyTree, UserError
 
@@ -59,6 +61,9 @@ class Config:
     member: int = cli.field(0, "Which GAN of a run with --seeds, from 0.", minimum=0)
     input: str = cli.field("", "Photo to read, or folder of photos.")
     out: str = cli.field("", "File to write, or folder; of a folder of photos a folder.")
+    direction: str = cli.field(
+        "", "Of a run that translates both ways: ab or ba; empty for the first."
+    )
     mask: str = cli.field("", "White where to fill in: a picture, or a folder of them.")
     tile: int = cli.field(
         0,
@@ -165,7 +170,7 @@ def _translator(config: Config) -> tuple[Translator, PyTree]:
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of a run")
     trained = load.load(config.workdir, which=config.checkpoint, module=config.module)
-    translator, members = trained.experiment.translator, trained.members()
+    translator, members = _directed(config, trained.experiment), trained.members()
     if translator is None:
         raise UserError(
             f"--workdir={config.workdir}: its generator makes no images from images; this is for "
@@ -186,6 +191,16 @@ def _translator(config: Config) -> tuple[Translator, PyTree]:
             "over them; leave it away"
         )
     return translator, members[config.member]
+
+
+def _directed(config: Config, made: experiment.Experiment) -> Translator | None:
+    """The translator of the direction asked for."""
+    if not config.direction or config.direction in made.directions:
+        return made.directions.get(config.direction, made.translator)
+    if not made.directions:
+        raise UserError(f"--direction={config.direction}: the run has one direction; leave it away")
+    known = ", ".join(made.directions)
+    raise UserError(f"--direction={config.direction} is not one of {known}, those of the run")
 
 
 def _holes(path: pathlib.Path) -> np.ndarray:

@@ -38,6 +38,7 @@ from jaxgan.translate import Translator
 from jaxgan.types import Array, Key, UserError
 
 METHODS = ("cyclegan", "cut", "fastcut")
+LEAST = 16  # pixels a side, of what the nets and the scores can see
 
 
 @cli.config(
@@ -63,7 +64,7 @@ class Config(AdversarialConfig):
         False, "Both folders have the same names; used for scores alone."
     )
     holdout: float = cli.field(0.1, "Share of each look kept out of training.", above=0, below=1)
-    image_size: int = cli.field(64, "Side that whole images are scaled to.", minimum=8)
+    image_size: int = cli.field(64, "Side that whole images are scaled to.", minimum=LEAST)
     crop: int = cli.field(
         0, "Side of the parts of images that are trained on, unscaled; 0 for whole ones.", minimum=0
     )
@@ -104,6 +105,8 @@ class Config(AdversarialConfig):
             object.__setattr__(self, "identity_weight", 0.0)
         super().__post_init__()
         cli.integers(self, "disc_widths")
+        if 0 < self.crop < LEAST:
+            raise UserError(f"--crop={self.crop} is too small; use {LEAST} or more, or 0")
         if self.penalty != "none" and self.method == "cyclegan":
             raise UserError(f"--penalty={self.penalty} is for --method=cut; use none")
         if self.uses_pool and self.parallel == "pmap":
@@ -158,9 +161,9 @@ def build(config: Config, spec: Spec) -> Experiment:
         step = adversarial.train_step(config, game, gen_tx, disc_tx, wrap=wrap)
     looks = functools.lru_cache(maxsize=1)(lambda: _looks.load(config))
     ways = ("ab", "ba") if both else ("ab",)
-    one = _generator(config)
+    back = _generator(config) if both else None
     directions = {
-        way: Translator(translators.Directed(one, one if both else None, way), least=8)
+        way: Translator(translators.Directed(_generator(config), back, way), least=8)
         for way in ways
     }
     return Experiment(
