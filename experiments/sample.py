@@ -4,8 +4,9 @@
 
 The generator is the moving average of the newest checkpoint, or with --checkpoint=best of the one
 that scored best in training; everything else is found in the run directory. An output named .npz
-holds the samples as arrays instead of a picture. Runs of an experiment of one's own need --module,
-the importable name of the file that defines its Config and build.
+holds the samples as arrays instead of a picture; sentences go into a .txt, one a line, with
+--temperature, --top_k and --prompt. Runs of an experiment of one's own need --module, the
+importable name of the file that defines its Config and build.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ import numpy as np
 
 from jaxgan import images, sample
 from jaxgan.data.spec import Spec
+from jaxgan.data.vocabulary import Vocabulary
 from jaxgan.run import cli, load
 from jaxgan.types import UserError
 
@@ -37,7 +39,9 @@ class Config:
     num: int = cli.field(
         64, "Samples to make; with --interpolate, rounded to a full grid.", minimum=1
     )
-    out: str = cli.field("samples.png", "File to write: .png for a picture, .npz for arrays.")
+    out: str = cli.field(
+        "samples.png", "File to write: .png for a picture, .npz for arrays, .txt for lines of text."
+    )
     seed: int = cli.field(0, "Seed of the latents.", minimum=0)
     truncation: float = cli.field(
         0.0, "Standard deviations that latents stay within; 0 truncates nothing.", minimum=0
@@ -49,6 +53,15 @@ class Config:
         minimum=0,
     )
     interpolate: bool = cli.field(False, "Each row of the grid leads from one sample to another.")
+    temperature: float = cli.field(
+        1.0,
+        "Of text: below 1 likelier words, and less variety; 0 the likeliest ones alone.",
+        minimum=0,
+    )
+    top_k: int = cli.field(
+        0, "Of text: how many of the likeliest words may follow; 0 for all.", minimum=0
+    )
+    prompt: str = cli.field("", "Of text: how each sample begins.")
     label: str = cli.field(
         "", "Label or class name to sample, of conditional runs; empty for all in turn."
     )
@@ -65,16 +78,23 @@ class Config:
 def run(config: Config) -> Mapping[str, np.ndarray]:
     """Samples and writes the file; returns the entries, images as [num, H, W, C] uint8."""
     out = pathlib.Path(config.out).expanduser()
-    if out.suffix not in (".png", ".npz"):
-        raise UserError(f"--out={config.out} ends in neither .png nor .npz")
+    if out.suffix not in (".png", ".npz", ".txt"):
+        raise UserError(f"--out={config.out} ends in none of .png, .npz and .txt")
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise UserError(f"--out={config.out}: {out.parent} is not a folder that can be written")
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of a run")
     trained = load.load(config.workdir, which=config.checkpoint, module=config.module)
+    if _is_text(trained) and out.suffix == ".png":
+        raise UserError(f"--out={config.out}: these are sentences; name a .txt or .npz")
     entries = _entries(config, trained)
     if out.suffix == ".png":
-        images.save_png(out, trained.experiment.show(entries))
+        images.save_png(out, trained.experiment.show(entries))  # pyright: ignore[reportArgumentType]
+    elif out.suffix == ".txt":
+        shown = trained.experiment.show(entries)
+        if not isinstance(shown, list):
+            raise UserError(f"--out={config.out}: these are pictures; name a .png or .npz")
+        out.write_text("\n".join([*shown, ""]), encoding="utf-8", errors="replace")
     else:
         np.savez_compressed(out, **entries)  # pyright: ignore[reportArgumentType]
     print(f"wrote {len(next(iter(entries.values())))} samples of step {trained.step} to {out}")
@@ -87,7 +107,11 @@ def _entries(config: Config, trained: load.Trained) -> dict[str, np.ndarray]:
     if config.member >= len(members):
         raise UserError(f"--member={config.member}: the run has {len(members)}, counted from 0")
     sampler, key = trained.experiment.sample, jax.random.key(config.seed)
-    if isinstance(sampler, sample.Sampler):
+    if not _is_text(trained) and (config.temperature != 1 or config.top_k or config.prompt):
+        raise UserError("--temperature, --top_k, --prompt: not a generator of text")
+    if _is_text(trained):
+        entries = _sentences(config, trained, members[config.member], key)
+    elif isinstance(sampler, sample.Sampler):
         entries = _chosen(config, trained.spec, sampler, members[config.member], key)
     elif (
         config.truncation
@@ -105,6 +129,46 @@ def _entries(config: Config, trained: load.Trained) -> dict[str, np.ndarray]:
     found = {name: np.asarray(value) for name, value in entries.items()}
     pictures = {name: images.to_uint8(x) for name, x in found.items() if x.ndim == 4}
     return {**found, **pictures}
+
+
+def _is_text(trained: load.Trained) -> bool:
+    return "text" in trained.spec.shapes
+
+
+def _sentences(
+    config: Config, trained: load.Trained, variables: Any, key: jax.Array
+) -> Mapping[str, np.ndarray]:
+    """Sentences as asked for."""
+    for name in ("truncation", "interpolate", "standing_batches"):
+        if getattr(config, name):
+            raise UserError(f"--{name}: not a generator of latents")
+    spec, options = trained.spec, {}
+    if config.label:
+        conditional = bool(spec.label_counts)
+        label = _label(config.label, spec, conditional=conditional)
+        options["label"] = np.full(config.num, label, np.int32)
+    if config.prompt:
+        options["prompt"] = _prompt(config.prompt, spec)
+    if config.temperature != 1:
+        options["temperature"] = config.temperature
+    sampler: Any = trained.experiment.sample
+    return sampler(variables, key, config.num, top_k=config.top_k or None, **options)
+
+
+def _prompt(text: str, spec: Spec) -> np.ndarray:
+    """The words that sentences begin with, by number."""
+    if not spec.vocabulary:
+        raise UserError(f"--prompt={text}: the run has no words, only numbers")
+    known = Vocabulary(spec.vocabulary, spec.unit)
+    unknown = known.unknown(text)
+    if unknown:
+        words = ", ".join(unknown[:5])
+        raise UserError(f"--prompt={text}: the run does not know {words}; leave it out")
+    (length,), tokens = spec.shapes["text"], known.tokenize(text)
+    if len(tokens) >= length:
+        raise UserError(f"--prompt={text}: has {len(tokens)} words; samples have {length} at most")
+    numbers, _ = known.encode_tokens([tokens], max_length=len(tokens), end=False)
+    return numbers[0]
 
 
 def _chosen(

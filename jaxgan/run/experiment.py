@@ -15,7 +15,8 @@ from jaxgan.translate import Translator
 from jaxgan.types import Key, PyTree
 
 Sample = Callable[[PyTree, Key, int], Mapping[str, Any]]  # gen_ema, key, num -> entries [num, ...]
-Show = Callable[[Mapping[str, np.ndarray]], np.ndarray]  # entries -> picture [H, W, C] uint8
+# entries -> picture [H, W, C] uint8, or lines of text
+Show = Callable[[Mapping[str, np.ndarray]], np.ndarray | list[str]]
 
 
 class Score(NamedTuple):
@@ -63,12 +64,12 @@ class Experiment(NamedTuple):
       step: the training step of one GAN, before compilation.
       sample: (gen_ema, key, num) -> entries [num, ...] on the host: images as float in [-1, 1];
         `sample.Sampler` also takes latents and labels one chooses.
-      show: entries -> picture of them.
+      show: entries -> picture of them, or lines.
       score: the task's own measure, if it has one.
       frozen: places of the discriminator's parameters that keep their values.
-      pretraining: (number, step): another step for so many steps at the start, of the same state,
-        such as one of the generator alone. A program of its own, so that what it leaves out costs
-        nothing.
+      pretraining: (until, step) each: other steps of the same state that are trained with until so
+        many steps were taken, such as one of the generator alone. Programs of their own, so that
+        what they leave out costs nothing.
       translator: how its generator is applied to pictures of any size, where it makes images from
         images: what `experiments.apply` does.
       directions: its translators by name, where it has several; the first is `translator`.
@@ -80,7 +81,7 @@ class Experiment(NamedTuple):
     show: Show = grid
     score: Score | None = None
     frozen: Sequence[str] = ()
-    pretraining: tuple[int, StepFn] | None = None
+    pretraining: Sequence[tuple[int, StepFn]] = ()
     translator: Translator | None = None
     directions: Mapping[str, Translator] = types.MappingProxyType({})
 
@@ -93,11 +94,8 @@ class Experiment(NamedTuple):
         Returns:
           (the number of steps it is trained with until, the step) of each.
         """
-        last = [(num_steps, self.step)]
-        if self.pretraining is None or not self.pretraining[0]:
-            return last
-        until, step = self.pretraining
-        return [(min(until, num_steps), step), *last]
+        first = [(min(until, num_steps), step) for until, step in self.pretraining if until]
+        return [*first, (num_steps, self.step)]
 
 
 def members(variables: PyTree, config: RunConfig) -> list[PyTree]:

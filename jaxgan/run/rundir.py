@@ -4,7 +4,7 @@ config.json     every setting of the run, and which of them were changed at whic
 run.flags       the same settings as a flagfile, without the directory itself
 metrics.jsonl   one JSON object a logged step, and one an evaluation
 tensorboard/    the same scalars, and the sample grids, as an event file
-samples/        step_00001000.png, ...
+samples/        step_00001000.png, ..., or .txt of generators of text
 checkpoints/    see `checkpoint`
 .saved          there once a checkpoint was completed
 .lock           held while a process trains here
@@ -21,8 +21,8 @@ import os
 import pathlib
 import secrets
 import socket
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,8 @@ from jaxgan.types import UserError
 # Written after config.json: without that they belong to something else and stay untouched.
 OURS = ("run.flags", "metrics.jsonl", "tensorboard", "samples", "checkpoints")
 WRITTEN = ("config.json", "run.flags", "metrics.jsonl", "results.json")
+
+T = TypeVar("T")
 
 
 class RunDir:
@@ -172,6 +174,21 @@ class RunDir:
             self._curves.add_picture(step, png)
         return path
 
+    def save_lines(self, step: int, lines: Sequence[str]) -> pathlib.Path:
+        """Writes samples of text, one a line.
+
+        Args:
+          step: the step they belong to.
+          lines: the samples.
+
+        Returns:
+          The path of the file; it is not there if it could not be written.
+        """
+        path = self.path / "samples" / f"step_{step:08d}.txt"
+        text = "\n".join([*lines, ""])
+        self._sampled(path, lambda: path.write_text(text, encoding="utf-8", errors="replace"))
+        return path
+
     def save_picture(self, name: str, picture: np.ndarray) -> bytes:
         """Writes a PNG file among the samples.
 
@@ -183,15 +200,19 @@ class RunDir:
           Its content; empty where it could not be written, which is one warning.
         """
         path = self.path / "samples" / name
+        return self._sampled(path, lambda: images.save_png(path, picture)) or b""
+
+    def _sampled(self, path: pathlib.Path, write: Callable[[], T]) -> T | None:
+        """Writes a file among the samples; what `write` returns, or None after a warning."""
         try:
             path.parent.mkdir(exist_ok=True)
-            png = images.save_png(path, picture)
+            written = write()
         except OSError as error:
             self._pictures.failed(error)
-            return b""
+            return None
         self._pictures.worked()
         self._unsynced.append(path)
-        return png
+        return written
 
     def sync(self) -> None:
         """Waits until what was logged is on the disk, as before each save; a warning if not."""

@@ -33,6 +33,8 @@ from jaxgan.run.experiment import Experiment, Sample, members
 from jaxgan.state import GANState, StepFn
 from jaxgan.types import Key, PyTree
 
+PRINTED = 3  # lines of samples that the console shows
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Session:
@@ -255,13 +257,21 @@ class Session:
         return [of(variables) for variables in members(state.gen_ema, self.config)]
 
     def _save_samples(self, step: int, state: GANState) -> None:
-        """Saves a picture of samples, several seeds side by side, beside one of real examples."""
+        """Saves a picture of samples, several seeds side by side, beside one of real examples.
+
+        Samples that are shown as lines go into a text file, and some onto the console.
+        """
         config, show = self.config, self.experiment.show
         keys = self.keys.sample if config.is_ensemble else [self.keys.sample]
         shown = [
             show(draw(key, config.num_samples))
             for draw, key in zip(self._draws(state), keys, strict=True)
         ]
+        if isinstance(shown[0], list):
+            self.folder.save_lines(step, [line for lines in shown for line in lines])
+            for line in shown[0][:PRINTED]:
+                say(f"    {line}")
+            return
         self.folder.save_samples(
             step, shown[0] if len(shown) == 1 else images.grid(np.stack(shown), fill=0)
         )
@@ -269,7 +279,7 @@ class Session:
         if self.source is not None and not real.exists():
             chosen = subsets.choose(self.source, config.num_samples)
             examples = self.source[chosen]
-            self.folder.save_picture(real.name, show(examples))
+            self.folder.save_picture(real.name, show(examples))  # pyright: ignore[reportArgumentType]
 
     def results(self, state: GANState, seconds: float) -> dict[str, Any] | None:
         """Measures the trained generators as the experiment says, and writes the table's row.

@@ -109,7 +109,7 @@ def translation_experiment(
     return Experiment(
         init=init,
         step=adversarial.train_step(config, game, gen_tx, disc_tx, wrap=whole),
-        pretraining=(config.pretrain_steps, supervised),
+        pretraining=((config.pretrain_steps, supervised),),
         **rest,
     )
 

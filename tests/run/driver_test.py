@@ -61,7 +61,7 @@ def test_a_run_stopped_and_started_again_is_the_same_run(straight, tmp_path):
 def test_pretraining_ends_at_its_step_also_where_a_run_is_resumed(straight, tmp_path):
     def build(config, spec):
         other = toy.build(dataclasses.replace(config, gamma=9.0), spec).step
-        return toy.build(config, spec)._replace(pretraining=(4, other))
+        return toy.build(config, spec)._replace(pretraining=((4, other),))
 
     def run(name, num_steps):
         config = runs.config(tmp_path / name, log_every=1, save_every=3, num_steps=num_steps)
