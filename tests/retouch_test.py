@@ -116,7 +116,7 @@ def test_before_and_after_lie_side_by_side():
 
 
 def test_a_photo_is_never_as_a_whole_in_floats():
-    photo = photo_of(size=(1200, 1600))
+    photo = photo_of(size=(600, 800))
     apply("grey", photo, tile=64)  # compiled
     tracemalloc.start()
     apply("grey", photo, tile=64)

@@ -24,9 +24,8 @@ def photo_of(channels=3, dtype=np.uint8, *, alpha=False, **rest):
 def exif_of(orientation=None):
     tags = PIL.Image.Exif()
     tags[0x010F] = "A maker"
-    tags.get_ifd(0x8769)[0x829A] = 0.01  # seconds of exposure
-    tags.get_ifd(0x8769)[0xA002] = 700
-    tags.get_ifd(0x8825)[1] = "N"
+    tags[0x8769] = {0x829A: 0.01, 0xA002: 700}  # seconds of exposure, width
+    tags[0x8825] = {1: "N"}
     if orientation:
         tags[0x0112] = orientation
     return tags
@@ -93,7 +92,7 @@ def test_a_jpeg_keeps_what_belongs_to_it(tmp_path):
 def test_the_rotation_is_applied_and_reset(tmp_path, orientation, suffix):
     values, path = photo_of().pixels, tmp_path / f"a{suffix}"
     picture = PIL.Image.fromarray(values)
-    picture.save(path, exif=exif_of(orientation))
+    picture.save(path, exif=exif_of(orientation).tobytes())
     photo = photos.read(path)
     picture.getexif()[0x0112] = orientation
     np.testing.assert_array_equal(photo.pixels, np.asarray(PIL.ImageOps.exif_transpose(picture)))
