@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {"types"},
     {"collectives", "structure"},
-    {"latents", "images", "ema", "penalties", "regularizers", "frozen"}
+    {"latents", "images", "ema", "penalties", "regularizers", "frozen", "sentences"}
     | {"losses", "augment", "nets", "data"},
     {"state", "metrics", "translate"},
     {"steps", "parallel"},

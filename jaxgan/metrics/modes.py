@@ -127,6 +127,13 @@ _WRITTEN = {
     "top5": (3, ""),
     "cycle": (2, ""),
     "difference": (2, ""),
+    "oracle": (3, ""),
+    "nll": (3, ""),
+    "perplexity": (2, ""),
+    **{f"bleu{n}": (3, "") for n in (2, 3, 4, 5)},
+    "correct": (3, ""),
+    "new": (3, ""),
+    "copied": (3, ""),
 }
 
 

@@ -29,6 +29,7 @@ from jaxgan.steps.guard import GUARD, after_rollback, init_guard, skip_nonfinite
 from jaxgan.steps.path import PATH, init_path, path_length_step
 from jaxgan.steps.pool import POOL, init_pool, pooled_step
 from jaxgan.steps.supervised import supervised_step
+from jaxgan.steps.text import ROLLOUT, init_rollout, mle_step, policy_gradient_step
 from jaxgan.steps.updates import extragradient_step, unrolled_gen_step
 from jaxgan.steps.variants import (
     instance_noise,
@@ -38,13 +39,16 @@ from jaxgan.steps.variants import (
     one_sided_smoothing,
     top_k,
 )
+from jaxgan.steps.writers import Writer, from_gumbel, from_writer, one_hot, reader, writer
 
 __all__ = [
     "GUARD",
+    "Game",
     "PATH",
     "POOL",
-    "Game",
+    "ROLLOUT",
     "Round",
+    "Writer",
     "accumulated",
     "after_rollback",
     "alternating_step",
@@ -56,12 +60,15 @@ __all__ = [
     "extragradient_step",
     "from_entries",
     "from_entry",
+    "from_gumbel",
     "from_latents",
+    "from_writer",
     "gen_step",
     "init_ensemble",
     "init_guard",
     "init_path",
     "init_pool",
+    "init_rollout",
     "instance_noise",
     "judged",
     "label_smoothing",
@@ -69,11 +76,15 @@ __all__ = [
     "map_batch",
     "microbatches",
     "mirrored",
+    "mle_step",
     "multi_step",
     "named_penalty",
+    "one_hot",
     "one_sided_smoothing",
     "path_length_step",
+    "policy_gradient_step",
     "pooled_step",
+    "reader",
     "repeat",
     "scheduled",
     "simultaneous_step",
@@ -85,4 +96,5 @@ __all__ = [
     "when",
     "with_ada",
     "with_lecam",
+    "writer",
 ]

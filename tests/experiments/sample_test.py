@@ -129,7 +129,7 @@ def test_nothing_but_the_average_is_read(workdir, tmp_path):
     [
         ({"label": "3"}, "--label=3: the run has labels 0 to 2"),
         ({"module": ""}, "is not one of experiments.*; give the module"),
-        ({"out": "a.jpg"}, "ends in neither .png nor .npz"),
+        ({"out": "a.jpg"}, "ends in none of .png, .npz and .txt"),
         ({"out": "no/such/folder/a.png"}, "is not a folder that can be written"),
         ({"workdir": ""}, "--workdir is empty"),
         ({"workdir": "/no/such/run"}, "holds no run"),
