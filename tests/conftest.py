@@ -1,5 +1,6 @@
 """Tests run on eight fake CPU devices; rank promotion raises, and warnings are errors."""
 
+import gc
 import importlib.metadata
 import os
 import pathlib
@@ -30,6 +31,9 @@ import jax  # noqa: E402
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, also by what tests start
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Tracing makes millions of objects, few of them garbage in cycles: to look for those as often as
+# Python does by itself takes a sixth of the time.
+gc.set_threshold(50_000, 20, 50)
 
 
 def pytest_configure(config):
@@ -39,6 +43,12 @@ def pytest_configure(config):
     abandoned = "Exception ignored in. <coroutine object (async_serialize|_read_array)"
     kind = "pytest.PytestUnraisableExceptionWarning"
     config.addinivalue_line("filterwarnings", f"ignore:{abandoned}:{kind}")
+
+
+def pytest_collection_finish(session):
+    """What was imported stays: no collection need look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
