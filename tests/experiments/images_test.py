@@ -37,7 +37,7 @@ def _config(workdir, net, **settings):
     ("net", "settings"),
     [
         ("dcgan", {"condition": "concat", "penalty": "r1_r2"}),
-        ("light", {"condition": "projection"}),
+        ("light", {"condition": "projection", "widths": "8"}),
         ("r3gan", {"condition": "projection", "beta2_final": 0.95, "ema_ramp": True, **ONE}),
         ("dcgan", {"condition": "ac", "class_loss": "hinge"}),
         # The largest programs. `sample_test.py` trains and samples a StyleGAN2 too; a residual
