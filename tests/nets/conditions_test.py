@@ -74,8 +74,13 @@ NETS = {
 }
 
 
-@pytest.mark.parametrize("player", [0, 1], ids=["gen", "disc"])
-@pytest.mark.parametrize("name", NETS)
+# The generator of StyleGAN2 is the largest of these programs, and compiled twice.
+PAIRS = [(name, player) for name in NETS for player in (0, 1) if (name, player) != ("stylegan2", 0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "player"), [*PAIRS, pytest.param("stylegan2", 0, marks=pytest.mark.slow)]
+)
 def test_rematerialised_networks_have_the_same_parameters_values_and_gradients(name, player):
     x = (jnp.ones((4, 4)), IMAGE)[player]
     plain, kept = (NETS[name][player](remat=remat) for remat in (False, True))
