@@ -122,12 +122,12 @@ def disc():
 def test_penalty_of_a_convolutional_critic_agrees_with_finite_differences(disc):
     net, params, x, value = disc
     logits = jax.jit(lambda x: net.apply({"params": params}, x, train=True).sum())
-    direction = jax.grad(lambda x: net.apply({"params": params}, x, train=True).sum())(x)
+    direction = jax.jit(jax.grad(logits))(x)
     length = float(jnp.linalg.norm(direction))
     unit, h = direction / length, 1e-2
     slope = (float(logits(x + h * unit)) - float(logits(x - h * unit))) / (2 * h)
     np.testing.assert_allclose(slope, length, rtol=2e-2)
-    np.testing.assert_allclose(value(params, x).sum(), length**2, rtol=1e-4)
+    np.testing.assert_allclose(jax.jit(value)(params, x).sum(), length**2, rtol=1e-4)
 
 
 def test_second_derivative_of_a_convolutional_critic_agrees_with_finite_differences(disc):

@@ -23,7 +23,8 @@ from tests.helpers import runs, toy
 def net(tmp_path_factory):
     """An untrained classifier: any features will do to see that numbers arrive."""
     path = tmp_path_factory.mktemp("net") / "net.npz"
-    variables = classifiers.DigitClassifier().init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
+    classifier = classifiers.DigitClassifier(width=2)
+    variables = jax.jit(classifier.init)(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
     weights.save(path, variables["params"], {"dataset": "digits"})
     return path
 
@@ -35,7 +36,8 @@ def _config(tmp_path, net, **settings):
 
 def test_a_run_is_scored_from_its_directory_alone(tmp_path, net, capsys):
     workdir = tmp_path / "run"
-    small = {"gen_features": "8,4", "disc_features": "4,8", "keep_memory": False}
+    small = {"gen_features": "4,2", "disc_features": "2,4", "keep_memory": False}
+    small |= {"penalty": "none"}
     mnist.run(mnist.Config(workdir=str(workdir), batch_size=16, num_steps=1, save_every=1, **small))
     result = evaluate.run(_config(tmp_path, net, workdir=str(workdir)))
     assert result == json.loads((workdir / "evaluation.json").read_text())

@@ -111,7 +111,12 @@ def test_seeds_trained_together_are_those_trained_alone(straight, tmp_path):
     "settings",
     [
         {"mixture": "grid", "penalty": "none", "loss": "hinge", "update": "simultaneous"},
-        {"penalty": "wgan_gp", "loss": "wasserstein", "penalty_every": 4, "gamma_final": 0.1},
+        # Second derivatives. `stacked_mnist_test` has lazy penalties, and `run/adversarial_test`
+        # those that fade.
+        pytest.param(
+            {"penalty": "wgan_gp", "loss": "wasserstein", "penalty_every": 4, "gamma_final": 0.1},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_other_ways_to_train(tmp_path, settings):
@@ -130,17 +135,16 @@ def test_points_are_drawn_where_they_are():
 
 
 def test_players_see_points_in_the_unit_square(monkeypatch):
-    seen = []
-
     def update(game, gen_tx, disc_tx, *, accumulate):
         del game, gen_tx, disc_tx, accumulate
-        return lambda key, now, batch: (seen.append(batch["image"]), (now, {}))[1]
+        return lambda key, now, batch: (now, {"largest": abs(batch["image"]).max()})
 
     monkeypatch.setattr(mixture.adversarial.steps, "alternating_step", update)
     config = _config("unused", mixture="grid", batch_size=500)
     made = mixture.build(config, Spec("grid"))
-    made.step(jax.random.key(0), made.init(jax.random.key(1)), {})
-    assert 0.95 < float(abs(seen[0]).max()) < 1.1
+    state = jax.jit(made.init)(jax.random.key(1))
+    _, metrics = jax.jit(made.step)(jax.random.key(0), state, {})
+    assert 0.95 < float(metrics["largest"]) < 1.1
 
 
 @pytest.mark.parametrize(

@@ -85,23 +85,26 @@ def _empty(folder):
 def test_a_bad_data_file_is_one_line_that_names_it(tmp_path, make, words):
     make(tmp_path / "data")
     before = command.tree(tmp_path)
-    message = command.mistake(
-        "experiments.mnist",
-        "--dataset=mnist",
-        f"--data_dir={tmp_path / 'data'}",
-        f"--workdir={tmp_path / 'run'}",
-    )
+    data = {"dataset": "mnist", "data_dir": str(tmp_path / "data"), "image_size": 28}
+    message = _refused(tmp_path / "run", **data, gen_features="8,4", disc_features="4,8")
     assert all(word in message for word in words), message
     assert command.tree(tmp_path) == before
 
 
+def _refused(workdir, **settings):
+    """The line in which a run is refused; that a process ends with it, other tests see."""
+    with pytest.raises(UserError) as caught:
+        mnist.run(_config(workdir, **settings))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
 def test_a_missing_data_file_and_a_label_outside_its_range_in_an_archive(tmp_path):
-    argv = ["--dataset=arrays", "--image_size=8", f"--workdir={tmp_path / 'run'}"]
-    message = command.mistake("experiments.mnist", *argv, f"--data_dir={tmp_path / 'no.npz'}")
+    message = _refused(tmp_path / "run", data_dir=str(tmp_path / "no.npz"))
     assert "no.npz" in message
     bad = {**runs.images(), "num_classes": np.int64(2)}
     np.savez(tmp_path / "bad.npz", **bad)
-    message = command.mistake("experiments.mnist", *argv, f"--data_dir={tmp_path / 'bad.npz'}")
+    message = _refused(tmp_path / "run", data_dir=str(tmp_path / "bad.npz"))
     assert "label 2" in message and "0..1" in message
     assert not (tmp_path / "run").exists()
 

@@ -52,6 +52,9 @@ class Run:
         return code, out.splitlines()[-1], err.splitlines()
 
 
+# A process with workers of its own, which import all again. By default `signals_test` sends
+# signals to a process without, and `stream_test` ends programs that have workers.
+@pytest.mark.slow
 def test_a_signal_to_the_whole_group_saves_while_workers_read(tmp_path):
     run = Run(tmp_path / "run")
     run.wait_for("step 2/")

@@ -36,7 +36,8 @@ def straight(tmp_path_factory):
     return workdir, result.out
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.slow  # each start compiles; `kills_test` kills by default what computes nothing
+@pytest.mark.parametrize("kills", [10, 200])
 def test_a_run_killed_at_random_moments_ends_bit_for_bit_as_one_that_was_not(
     straight, tmp_path, kills
 ):

@@ -107,7 +107,7 @@ def _terminated(workdir, moments):
     return result, seen[0]
 
 
-@pytest.mark.parametrize("times", [5, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, pytest.param(50, marks=pytest.mark.slow)])
 def test_sigterm_at_random_moments_always_saves(tmp_path, times):
     seed, saved = random.randrange(10**6), 0
     moments = random.Random(seed)

@@ -40,7 +40,7 @@ def advance(key, now, batch):
     return now.replace(step=now.step + 1, gen=gen), {"gen/loss": noise}
 
 
-def train(workdir, *, at=None, step=advance, **settings) -> GANState | None:
+def train(workdir, *, at=None, step=advance, pretraining=None, **settings) -> GANState | None:
     """Trains six steps, saving every second one; `at[n]` is called at the n-th samples."""
     settings = {"num_steps": 6, "save_every": 2, "log_every": 1, "sample_every": 1, **settings}
     number = itertools.count(1)
@@ -49,7 +49,7 @@ def train(workdir, *, at=None, step=advance, **settings) -> GANState | None:
         (at or {}).get(next(number), lambda: None)()
         return {"image": np.zeros((num, 8, 8, 1), np.float32)}
 
-    experiment = Experiment(init=lambda key: state(), step=step, sample=sample)
+    experiment = Experiment(lambda key: state(), step, sample, pretraining=pretraining)
     return driver.train(runs.config(workdir, **settings), build=lambda config, spec: experiment)
 
 

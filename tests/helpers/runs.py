@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import shutil
 import tempfile
 
 import jax
@@ -125,6 +126,16 @@ def different(workdir, other, step) -> list[str]:
         for name in ours
         if ours[name].dtype != theirs[name].dtype or ours[name].tobytes() != theirs[name].tobytes()
     ]
+
+
+def killed_after(workdir, copy, step) -> pathlib.Path:
+    """Copies a run as a kill would have left it: a longer log, and no checkpoint after a step."""
+    shutil.copytree(workdir, copy)
+    for saved in steps_saved(copy):
+        if saved > step:
+            shutil.rmtree(copy / "checkpoints" / str(saved))
+    assert steps_saved(copy)[-1] == step
+    return copy
 
 
 def poison(monkeypatch, bad_step, streams):

@@ -13,7 +13,7 @@ from jax import lax
 from jaxgan.nets import conv
 
 SETTINGS = hypothesis.settings(
-    max_examples=6,
+    max_examples=3,  # each compiles a program
     deadline=None,
     derandomize=True,
     database=None,
@@ -78,6 +78,17 @@ def _references(window):
 @SETTINGS
 @hypothesis.given(windows(), st.sampled_from((1, 3, 5)))
 def test_the_three_maps_are_laxs_convolution_and_its_transposes_on_every_road(window, channels):
+    _check_roads(window, channels)
+
+
+@pytest.mark.slow  # as before, for more windows
+@hypothesis.settings(SETTINGS, max_examples=40)
+@hypothesis.given(windows(), st.sampled_from((1, 3, 5)))
+def test_the_three_maps_of_many_windows(window, channels):
+    _check_roads(window, channels)
+
+
+def _check_roads(window, channels):
     references = _references(window)
     accelerator = {
         conv.conv: conv._lax_conv,
@@ -183,6 +194,7 @@ def test_no_derivative_is_a_convolution_dilated_on_both_sides():
     ]
 
 
+AXES = [(0, None), (None, 1), (0, 0)]
 MAPS = {  # the operands of each, of (x, w, g)
     "conv": (0, 1),
     "input_grad": (2, 1),
@@ -253,8 +265,13 @@ def test_jacobians_and_hessians_are_laxs():
     _close(ours[0], ours[1])
 
 
-@pytest.mark.parametrize("axes", [(0, None), (None, 1), (0, 0)])
-@pytest.mark.parametrize("which", list(MAPS))
+TURNS = [*(("conv", axes) for axes in AXES), ("input_grad", AXES[1]), ("filter_grad", AXES[0])]
+OTHERS = [(which, axes) for which in MAPS for axes in AXES if (which, axes) not in TURNS]
+
+
+@pytest.mark.parametrize(
+    ("which", "axes"), [*TURNS, *(pytest.param(*one, marks=pytest.mark.slow) for one in OTHERS)]
+)
 def test_many_at_once_equal_each_in_turn(which, axes):
     window = WINDOWS["strided"]
     arrays = _arrays(window, 1)

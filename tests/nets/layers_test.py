@@ -36,11 +36,12 @@ def _value_and_grads(module, variables, x, **kwargs):
     [
         (4, 2, "SAME"),
         (4, 2, "VALID"),
-        (5, 2, "SAME"),
         ((2, 3), (1, 2), ((1, 2), (0, 1))),
         (1, 3, "SAME"),
-        (2, 3, "VALID"),
         (3, 1, 1),
+        # `conv_test` draws windows, too.
+        pytest.param(5, 2, "SAME", marks=pytest.mark.slow),
+        pytest.param(2, 3, "VALID", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("name", ["Conv", "ConvTranspose"])
@@ -49,9 +50,9 @@ def test_convolutions_are_flaxs(name, kernel, strides, padding):
     ours = getattr(layers, name)(4, kernel, strides, padding)
     pair = [(n, n) if isinstance(n, int) else n for n in (kernel, strides)]
     theirs = getattr(nn, name)(4, *pair, padding)
-    variables = theirs.init(KEY, x)
-    _close(ours.init(KEY, x), variables, tolerance=0)
-    variables = jax.tree.map(lambda v: v + 0.1, variables)  # a bias that is not zero
+    variables = jax.jit(theirs.init)(KEY, x)
+    _close(jax.jit(ours.init)(KEY, x), variables, tolerance=0)
+    variables = jax.tree.map(lambda v: np.asarray(v) + np.float32(0.1), variables)  # a bias not 0
     _close(_value_and_grads(ours, variables, x), _value_and_grads(theirs, variables, x))
 
 
@@ -63,9 +64,10 @@ def test_groups_dtypes_and_no_bias_are_flaxs():
         (layers.Conv(6, 3, **options), nn.Conv(6, (3, 3), **options)),
         (layers.ConvTranspose(6, 4, 2, **options), nn.ConvTranspose(6, (4, 4), (2, 2), **options)),
     ):
-        variables = theirs.init(KEY, x)
-        _close(ours.init(KEY, x), variables, tolerance=0)
-        _close(ours.apply(variables, x), theirs.apply(variables, x), tolerance=1e-2)
+        variables = jax.jit(theirs.init)(KEY, x)
+        _close(jax.jit(ours.init)(KEY, x), variables, tolerance=0)
+        outputs = [jax.jit(net.apply)(variables, x) for net in (ours, theirs)]
+        _close(*outputs, tolerance=1e-2)
 
 
 def test_a_padding_that_does_not_exist_is_named():
@@ -158,6 +160,7 @@ def _ways_to_first_and_second(value, x, v):
     return first, second
 
 
+@pytest.mark.slow  # to compile two networks and three ways takes 4 s; the layers are tried alone
 def test_a_hessian_vector_product_of_a_dcgan_loss_is_the_gradient_of_a_product():
     gen = dcgan.Generator(image_size=8, width=2)
     disc = dcgan.Discriminator(width=2, norm="group")
@@ -270,7 +273,7 @@ def _tower_loss(params, stats, x):
 
 def test_eight_devices_under_jit_equal_one():
     x = jax.random.normal(KEY, (16, 8, 8, 1))
-    variables = Tower().init(KEY, x)
+    variables = jax.jit(Tower().init)(KEY, x)
     grad = jax.jit(jax.grad(_tower_loss))
     mesh = Mesh(np.array(jax.devices()), ("data",))
     everywhere = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
@@ -284,7 +287,7 @@ def test_eight_devices_under_jit_equal_one():
 def test_several_seeds_at_once_equal_each_in_turn():
     x = jax.random.normal(KEY, (4, 8, 8, 1))
     seeds = jax.random.split(KEY, 3)
-    variables = jax.vmap(functools.partial(Tower().init, x=x))(seeds)
+    variables = jax.jit(jax.vmap(functools.partial(Tower().init, x=x)))(seeds)
     grad = jax.jit(jax.grad(_tower_loss))
     together = jax.jit(jax.vmap(grad, (0, 0, None)))(
         variables["params"], variables["batch_stats"], x

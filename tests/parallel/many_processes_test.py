@@ -65,6 +65,7 @@ def test_two_processes_train_as_one_and_one_of_them_talks(stopped, tmp_path):
     assert two[1].told() == ["SIGTERM: saving after this step; again to exit at once"]
 
 
+@pytest.mark.slow  # a pair of processes more, and two runs of eight devices
 def test_a_killed_process_ends_the_other_and_the_run_goes_on_without_them(stopped, tmp_path):
     run, saved, _ = stopped
     run = pathlib.Path(shutil.copytree(run, tmp_path / "run"))
@@ -86,13 +87,17 @@ def test_a_killed_process_ends_the_other_and_the_run_goes_on_without_them(stoppe
     np.testing.assert_allclose(_losses(run), _losses(tmp_path / "straight"), rtol=1e-5)
 
 
-def test_what_one_process_cannot_do_ends_all_with_its_reason(tmp_path):
-    settings = {"num_steps": 4}
-    # One has other settings: all find that out together.
-    two = _start(tmp_path / "run", each=({}, {"gen_lr": 0.1}), **settings)
+def test_other_settings_in_one_process_end_all_with_that_reason(tmp_path):
+    two = _start(tmp_path / "run", each=({}, {"gen_lr": 0.1}), num_steps=4)
     assert [process.wait() for process in two] == [2, 2]
     wrong = "gen_lr is 0.0002 in process 0, 0.1 here: start every process with the same flags"
     assert [process.errors() for process in two] == [[f"process 1: {wrong}"], [wrong]]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow  # three pairs of processes; the test before has another reason
+def test_what_one_process_cannot_do_ends_all_with_its_reason(tmp_path):
+    settings = {"num_steps": 4}
     # One lacks the data, before it meets the others: they are told.
     lacking = {"data_dir": str(tmp_path / "nowhere")}
     for each, codes, first in ((({}, lacking), [1, 2], 1), ((lacking, {}), [2, 1], 0)):

@@ -8,6 +8,7 @@ import sys
 import pytest
 from absl import flags
 
+from experiments import mnist
 from jaxgan.run import cli
 from jaxgan.types import UserError, lookup
 from tests.helpers import command, runs
@@ -104,10 +105,23 @@ def _mistake(*argv, code=2):
         ("--batchsize=3", ["unknown flag --batchsize", "did you mean --batch_size?"]),
         ("--lr=3", ["--lr; did you mean --disc_lr, --gen_lr or --lr_final?"]),
         ("--no_such_thing_at_all=3", ["no_such_thing_at_all"]),
+        ("--num_steps=many", ["num_steps", "many"]),
+        ("--loss=hing", ["--loss=hing", "nonsaturating", 'did you mean "hinge"?']),
+        ("batch_size=3", ['unexpected argument "batch_size=3"', "--name=value"]),
+    ],
+)
+def test_a_bad_flag_is_one_line_and_writes_nothing(tmp_path, flag, words):
+    message = _mistake(f"--workdir={tmp_path / 'run'}", flag)
+    assert all(word in message for word in words), message
+    assert command.tree(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
         ("--loss=hing", ["--loss=hing", "nonsaturating", 'did you mean "hinge"?']),
         ("--penalty=r1_r3", ["--penalty=r1_r3", 'did you mean "r1_r2"?']),
         ("--parallel=pmapp", ["--parallel=pmapp", 'did you mean "pmap"?']),
-        ("--num_steps=many", ["num_steps", "many"]),
         ("--batch_size=0", ["--batch_size=0", "1"]),
         ("--batch_size=-8", ["--batch_size=-8"]),
         ("--gen_lr=nan", ["--gen_lr=nan", "finite"]),
@@ -122,13 +136,17 @@ def _mistake(*argv, code=2):
         ("--image_size=27", ["image_size 27", "28"]),
         ("--gen_features=8,x", ["--gen_features=8,x", "128,64"]),
         ("--disc_norm=batch", ["--disc_norm=batch", "--penalty=r1_r2", "group"]),
-        ("batch_size=3", ['unexpected argument "batch_size=3"', "--name=value"]),
     ],
 )
-def test_a_bad_flag_is_one_line_and_writes_nothing(tmp_path, flag, words):
-    message = _mistake(f"--workdir={tmp_path / 'run'}", flag)
-    assert all(word in message for word in words), message
-    assert command.tree(tmp_path) == []
+def test_a_value_that_an_experiment_does_not_accept_is_one_line(flag, words):
+    # What `cli.main` does with a line of flags, without a process for each.
+    registry = flags.FlagValues()
+    names = cli.define(mnist.Config, registry=registry)
+    registry(["program", flag])
+    with pytest.raises(UserError) as caught:
+        mnist.Config(**{name: registry[name].value for name in names})
+    message = str(caught.value)
+    assert all(word in message for word in words) and "\n" not in message, message
 
 
 def test_no_workdir_is_said():
@@ -145,7 +163,6 @@ def test_a_batch_must_divide_over_the_devices(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("--batch_size=3\nnum_steps=4\n", ["line 2", '"num_steps=4"', "--name=value"]),
         ("batch_size 3\n", ["line 1", "batch_size 3"]),
         ("--batch_size 3\n", ["line 1", "--batch_size 3"]),
         ('--loss="hinge"\n', ["line 1", "--loss", "without quotes"]),
@@ -154,13 +171,21 @@ def test_a_batch_must_divide_over_the_devices(tmp_path):
         ("\ufeffbatch_size=3\n", ["line 1"]),
     ],
 )
-@pytest.mark.parametrize("form", ["one word", "two words"])
-def test_a_bad_flagfile_is_one_line_that_names_its_line(tmp_path, text, words, form):
+def test_a_bad_flagfile_is_one_line_that_names_its_line(tmp_path, text, words):
     path = tmp_path / "my.flags"
     path.write_text(text)
+    message = _mistake(f"--workdir={tmp_path / 'run'}", f"--flagfile={path}")
+    assert all(word in message for word in words), message
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("form", ["one word", "two words"])
+def test_a_flagfile_is_read_whichever_way_it_is_given(tmp_path, form):
+    path = tmp_path / "my.flags"
+    path.write_text("--batch_size=3\nnum_steps=4\n")
     argv = [f"--flagfile={path}"] if form == "one word" else ["--flagfile", str(path)]
     message = _mistake(f"--workdir={tmp_path / 'run'}", *argv)
-    assert all(word in message for word in words), message
+    assert all(word in message for word in ["line 2", '"num_steps=4"', "--name=value"]), message
     assert not (tmp_path / "run").exists()
 
 

@@ -18,8 +18,10 @@ def _jaxgan(*argv, cwd):
     return command.run("jaxgan.run.command", *argv, cwd=cwd)
 
 
-@pytest.mark.parametrize("argv", [(), ("--help",), ("help",)])
-@pytest.mark.parametrize("module", ["jaxgan.run.command", "experiments"])
+@pytest.mark.parametrize(
+    ("module", "argv"),
+    [("jaxgan.run.command", ()), ("jaxgan.run.command", ("--help",)), ("experiments", ("help",))],
+)
 def test_experiments_are_listed_with_one_line_each(tmp_path, module, argv):
     result = command.run(module, *argv, cwd=tmp_path)
     assert result.code == 0 and result.err == "", result

@@ -1,6 +1,7 @@
 """From a config to a finished run: exact resume, divergence, dry runs, and what is refused."""
 
-import dataclasses
+import contextlib
+import io
 import json
 
 import jax
@@ -9,11 +10,13 @@ import pytest
 
 from jaxgan.run import checkpoint, driver, experiment, hooks, load, rundir
 from jaxgan.types import UserError
+from tests.faults import small
 from tests.helpers import command, runs, tiny, toy
 
 
 def _run(workdir, **settings):
-    return toy.run(runs.config(workdir, **{"log_every": 1, "save_every": 3, **settings}))
+    due = {"log_every": 1, "save_every": 3}
+    return toy.run(runs.config(workdir, **{**due, "seed": 1, **settings}))
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +51,14 @@ def test_a_run_directory_holds_what_the_design_says(straight):
     assert int(state.step) == 7
 
 
-def test_a_run_stopped_and_started_again_is_the_same_run(straight, tmp_path):
+@pytest.mark.parametrize(
+    "stops",
+    # Before a step that is saved; the others are slow, as each stop is a run.
+    [(2,), pytest.param((2, 3, 6), marks=pytest.mark.slow)],
+)
+def test_a_run_stopped_and_started_again_is_the_same_run(straight, tmp_path, stops):
     # With 40 images in batches of 16, the first epoch ends within the third step.
-    for num_steps in (2, 3, 6, 7):
+    for num_steps in (*stops, 7):
         state = _run(tmp_path / "run", num_steps=num_steps)
     workdir, expected = straight
     assert tiny.equal(state, expected)
@@ -58,31 +66,33 @@ def test_a_run_stopped_and_started_again_is_the_same_run(straight, tmp_path):
     assert runs.steps_logged(tmp_path / "run") == [1, 2, 3, 4, 5, 6, 7]
 
 
-def test_pretraining_ends_at_its_step_also_where_a_run_is_resumed(straight, tmp_path):
-    def build(config, spec):
-        other = toy.build(dataclasses.replace(config, gamma=9.0), spec).step
-        return toy.build(config, spec)._replace(pretraining=((4, other),))
+def test_pretraining_ends_at_its_step_also_where_a_run_is_resumed(tmp_path):
+    def other(key, now, batch):  # as `small.advance`, the other way
+        after, metrics = small.advance(key, now, batch)
+        params = jax.tree.map(lambda old, new: 2 * old - new, now.gen.params, after.gen.params)
+        return after.replace(gen=after.gen.replace(params=params)), metrics
 
     def run(name, num_steps):
-        config = runs.config(tmp_path / name, log_every=1, save_every=3, num_steps=num_steps)
-        return driver.train(config, build=build)
+        due = {"save_every": 3, "sample_every": 100, "num_steps": num_steps}
+        return small.train(tmp_path / name, pretraining=((4, other),), **due)
 
     state = run("whole", 7)
     for num_steps in (2, 4, 5, 7):
         stopped = run("stopped", num_steps)
         if num_steps == 4:
-            assert tiny.equal(stopped, _run(tmp_path / "other", num_steps=4, gamma=9.0))
-    assert tiny.equal(state, stopped) and not tiny.equal(state, straight[1])
+            assert tiny.equal(stopped, small.train(tmp_path / "other", step=other, num_steps=4))
+    assert tiny.equal(state, stopped)
+    assert not tiny.equal(state, small.train(tmp_path / "without", num_steps=7))
 
 
 def test_other_seeds_give_other_runs(straight, tmp_path):
-    state = _run(tmp_path / "run", num_steps=1, seed=1)
+    state = _run(tmp_path / "run", num_steps=1, seed=2)
     assert not tiny.equal(state.gen.params, straight[1].gen.params)
     assert runs.steps_saved(tmp_path / "run") == [1]
 
 
 def test_pmap_goes_on_where_jit_stopped_and_trains_the_same(straight, tmp_path):
-    _run(tmp_path / "run", num_steps=4)
+    runs.killed_after(straight[0], tmp_path / "run", 3)
     state = _run(tmp_path / "run", num_steps=7, parallel="pmap")
     # Adam on 8 devices: within rounding, which it can blow up where a gradient is truly 0.
     differences = [
@@ -168,24 +178,39 @@ def test_the_generator_is_named_where_it_diverges(tmp_path):
         _run(tmp_path / "run", num_steps=30, gen_lr=1e38, penalty="none", loss="wasserstein")
 
 
-def test_a_run_rolls_back_to_its_last_checkpoint_and_goes_on_with_other_numbers(
-    tmp_path, monkeypatch, capsys
-):
+ROLLBACK = {"on_nonfinite": "rollback", "num_steps": 8, "save_every": 3}
+
+
+@pytest.fixture
+def poisoned(monkeypatch):
     runs.poison(monkeypatch, bad_step=4, streams=2)
-    settings = {"on_nonfinite": "rollback", "num_steps": 8, "save_every": 3}
-    state = _run(tmp_path / "run", **settings)
-    said = [x for x in capsys.readouterr().out.splitlines() if x.startswith("warning")]
+
+
+@pytest.fixture(scope="module")
+def rolled_back(tmp_path_factory):
+    """A run that goes back twice from its fifth step; (its directory, final state, output)."""
+    workdir, out = tmp_path_factory.mktemp("rolled") / "run", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
+        runs.poison(patch, bad_step=4, streams=2)
+        state = _run(workdir, **ROLLBACK)
+    return workdir, state, out.getvalue()
+
+
+def test_a_run_rolls_back_to_its_last_checkpoint_and_goes_on_with_other_numbers(rolled_back):
+    workdir, state, out = rolled_back
+    said = [x for x in out.splitlines() if x.startswith("warning")]
     assert len(said) == 2 and all("step 5: NaN or infinity in the generator" in x for x in said)
     assert "back to step 3" in said[0] and "1 of 3" in said[0] and "2 of 3" in said[1]
     assert int(state.step) == 8 and int(state.extra["guard"]["rollbacks"]) == 2
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tiny.host(state)))
-    assert runs.steps_logged(tmp_path / "run") == list(range(1, 9))
-    # Stopped anywhere, before the rollbacks or after them, it is the same run.
-    for stops in ((3,), (7,)):
-        other = tmp_path / str(stops[0])
-        for num_steps in (*stops, 8):
-            _run(other, **{**settings, "num_steps": num_steps})
-        assert runs.different(other, tmp_path / "run", 8) == []
+    assert runs.steps_logged(workdir) == list(range(1, 9))
+
+
+@pytest.mark.parametrize("step", [3, 6], ids=["before", "after"])
+def test_a_run_killed_around_rollbacks_is_the_same_run(poisoned, rolled_back, tmp_path, step):
+    runs.killed_after(rolled_back[0], tmp_path / "run", step)
+    _run(tmp_path / "run", **ROLLBACK)
+    assert runs.different(tmp_path / "run", rolled_back[0], 8) == []
 
 
 def test_rollbacks_end_and_the_run_stops(tmp_path, monkeypatch):
@@ -212,8 +237,8 @@ def test_steps_that_diverge_are_skipped_and_the_run_is_the_same_when_resumed(tmp
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tiny.host(state.gen.params)))
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["guard/skipped"] == skipped
-    for num_steps in (5, 8):
-        _run(tmp_path / "other", num_steps=num_steps, **settings)
+    runs.killed_after(tmp_path / "run", tmp_path / "other", 3)
+    _run(tmp_path / "other", num_steps=8, **settings)
     assert runs.different(tmp_path / "other", tmp_path / "run", 8) == []
 
 
@@ -236,8 +261,8 @@ def test_divergence_ends_the_process_with_one_line_and_code_1(tmp_path):
     assert message.startswith("step ") and "discriminator" in message
 
 
-def test_a_run_whose_checkpoints_somebody_moved_is_refused(tmp_path, capsys):
-    _run(tmp_path / "run", num_steps=3)
+def test_a_run_whose_checkpoints_somebody_moved_is_refused(straight, tmp_path):
+    runs.killed_after(straight[0], tmp_path / "run", 3)
     checkpoints = tmp_path / "run" / "checkpoints"
     checkpoints.rename(tmp_path / "moved")
     before = command.tree(tmp_path)
@@ -251,7 +276,7 @@ def test_a_run_whose_checkpoints_somebody_moved_is_refused(tmp_path, capsys):
 def test_a_directory_with_other_settings_is_refused_by_their_names(straight):
     workdir, _ = straight
     before = command.tree(workdir)
-    settings = {"num_steps": 9, "latent_dim": 5, "beta1": 0.1}
+    settings = {"num_steps": 9, "seed": 1, "latent_dim": 5, "beta1": 0.1}
     message = command.mistake(runs.MODULE, *runs.flags(workdir, **settings))
     assert "latent_dim is 4 there, 5 here" in message
     assert "beta1 is 0.5 there, 0.1 here" in message
@@ -259,20 +284,21 @@ def test_a_directory_with_other_settings_is_refused_by_their_names(straight):
 
 
 def test_two_runs_at_once_on_one_directory_are_refused(tmp_path):
-    settings = runs.config(tmp_path / "run")
+    settings = runs.config(tmp_path / "run", seed=1)
     with rundir.RunDir(
         tmp_path / "run", settings, experiment=runs.MODULE, data={"fingerprint": ""}
     ):
         before = command.tree(tmp_path)
-        message = command.mistake(runs.MODULE, *runs.flags(tmp_path / "run"))
-        assert "is in use by process" in message and command.tree(tmp_path) == before
+        with pytest.raises(UserError, match="is in use by process"):
+            _run(tmp_path / "run")
+        assert command.tree(tmp_path) == before
 
 
 @pytest.mark.parametrize("place", ["file", "file/below", "/proc/jaxgan"])
 def test_a_directory_that_cannot_be_one_is_refused(tmp_path, place):
     (tmp_path / "file").write_text("mine")
-    message = command.mistake(runs.MODULE, *runs.flags(tmp_path / place))
-    assert f"workdir {tmp_path / place}" in message
+    with pytest.raises(UserError, match=f"workdir {tmp_path / place}"):
+        _run(tmp_path / place)
     assert command.tree(tmp_path) == [(str(tmp_path / "file"), 4)]
 
 
@@ -303,28 +329,32 @@ def test_a_run_can_be_made_again_from_its_flagfile(straight, tmp_path):
     assert result.out.startswith(f"--workdir=\n{asked}")
 
 
-def test_rates_gamma_and_batch_size_may_change_when_a_run_is_resumed(tmp_path):
-    _run(tmp_path / "run", num_steps=2)
-    _run(tmp_path / "run", num_steps=3, gen_lr=1e-3, batch_size=32, gamma=0.5)
+def test_rates_gamma_and_batch_size_may_change_when_a_run_is_resumed(straight, tmp_path):
+    runs.killed_after(straight[0], tmp_path / "run", 6)
+    _run(tmp_path / "run", num_steps=7, gen_lr=1e-3, batch_size=32, gamma=0.5)
     record = rundir.read_config(tmp_path / "run")
     (change,) = record["changes"]
-    assert change["step"] == 2 and change["gen_lr"] == [2e-4, 1e-3]
+    assert change["step"] == 6 and change["gen_lr"] == [2e-4, 1e-3]
     assert change["batch_size"] == [16, 32] and record["config"]["gamma"] == 0.5
     with pytest.raises(UserError, match="--decay_steps=9 .* began with constant rates"):
-        _run(tmp_path / "run", num_steps=4, decay_steps=9)
+        _run(tmp_path / "run", num_steps=8, decay_steps=9)
 
 
 def test_a_fork_starts_from_another_runs_checkpoint_which_stays_as_it_is(straight, tmp_path):
     workdir, expected = straight
     before = command.tree(workdir)
     fork = {"fork_from": str(workdir), "loss": "hinge", "num_steps": 8}
-    first = _run(tmp_path / "fork", **fork, fork_checkpoint="6")
-    assert runs.steps_logged(tmp_path / "fork") == [7, 8]
-    again = _run(tmp_path / "again", **fork)
-    assert runs.steps_logged(tmp_path / "again") == [8] and command.tree(workdir) == before
-    assert not tiny.equal(first.gen.params, again.gen.params)
-    own = _run(tmp_path / "again", **{**fork, "num_steps": 9})  # resumes itself, not the source
-    assert int(own.step) == 9 and runs.steps_logged(tmp_path / "again") == [8, 9]
+    first = _run(tmp_path / "fork", **fork)
+    assert runs.steps_logged(tmp_path / "fork") == [8] and command.tree(workdir) == before
+    assert not tiny.equal(first.gen.params, expected.gen.params)
+    own = _run(tmp_path / "fork", **{**fork, "num_steps": 9})  # resumes itself, not the source
+    assert int(own.step) == 9 and runs.steps_logged(tmp_path / "fork") == [8, 9]
+
+
+def test_a_fork_may_start_from_an_older_checkpoint(straight, tmp_path):
+    fork = {"fork_from": str(straight[0]), "loss": "hinge", "num_steps": 7}
+    _run(tmp_path / "fork", **fork, fork_checkpoint="6")
+    assert runs.steps_logged(tmp_path / "fork") == [7]
 
 
 @pytest.mark.parametrize(
@@ -343,23 +373,29 @@ def test_a_fork_that_cannot_be_leaves_no_directory(straight, tmp_path, settings,
     assert not (tmp_path / "run").exists()
 
 
-def test_seeds_trained_together_are_those_trained_alone(straight, tmp_path):
-    due = {"num_steps": 4, "log_every": 2, "save_every": 2, "sample_every": 4}
-    _run(tmp_path / "alone", seed=1, **due)
-    for num_steps in (2, 4):
-        _run(tmp_path / "vmap", seeds=2, **{**due, "num_steps": num_steps})
-    _run(tmp_path / "unrolled", seeds=2, unroll_seeds=True, steps_per_call=2, **due)
-    for name in ("vmap", "unrolled"):
-        ours, theirs = runs.arrays(tmp_path / name, 4), runs.arrays(tmp_path / "alone", 4)
-        for place, value in theirs.items():
-            together = ours[place][1] if value.ndim or ours[place].ndim else ours[place]
-            np.testing.assert_allclose(together, value, atol=1e-4, err_msg=place)
-    line = json.loads((tmp_path / "vmap" / "metrics.jsonl").read_text().splitlines()[-1])
-    alone = json.loads((tmp_path / "alone" / "metrics.jsonl").read_text().splitlines()[-1])
+@pytest.mark.parametrize(
+    ("stops", "settings"),
+    # A program for several seeds takes its time; `combine_test` unrolls them in one step.
+    [
+        ((), {}),
+        pytest.param((2,), {}, marks=pytest.mark.slow),
+        pytest.param((), {"unroll_seeds": True, "steps_per_call": 3}, marks=pytest.mark.slow),
+    ],
+    ids=["vmap", "resumed", "unrolled"],
+)
+def test_seeds_trained_together_are_those_trained_alone(straight, tmp_path, stops, settings):
+    for num_steps in (*stops, 3):  # with seeds 0 and 1
+        due = {"log_every": settings.get("steps_per_call", 1), "sample_every": 3}
+        _run(tmp_path / "run", seed=0, seeds=2, num_steps=num_steps, **due, **settings)
+    ours, theirs = runs.arrays(tmp_path / "run", 3), runs.arrays(straight[0], 3)
+    for place, value in theirs.items():
+        together = ours[place][1] if value.ndim or ours[place].ndim else ours[place]
+        np.testing.assert_allclose(together, value, atol=1e-4, err_msg=place)
+    line, alone = rundir.read_metrics(tmp_path / "run")[-1], rundir.read_metrics(straight[0])[2]
     assert line["gen/loss/seed_1"] == pytest.approx(alone["gen/loss"], abs=1e-3)
     mean = np.mean([line["gen/loss/seed_0"], line["gen/loss/seed_1"]])
     assert line["gen/loss"] == pytest.approx(mean) and line["gen/loss/interval"] > 0
-    trained = load.load(tmp_path / "vmap", module=runs.MODULE)
+    trained = load.load(tmp_path / "run", module=runs.MODULE)
     images = [trained.sample(jax.random.key(0), 3, member=n)["image"] for n in (0, 1)]
     assert images[0].shape == (3, 8, 8, 1) and not np.allclose(*images)
 

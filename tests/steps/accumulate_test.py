@@ -123,12 +123,16 @@ def test_new_statistics_are_the_means_over_micro_batches_and_move_once():
     game = tiny.make_game(gen, disc, "hinge")
     start, batch = _start(gen), tiny.batch(side=4)
     after, _ = jax.jit(steps.gen_step(game, TX, accumulate=2))(KEY, start, batch)
-    found = []
-    for number in range(2):
-        key = accumulate.micro_key(jax.random.clone(KEY), 2, number)
-        gen_key, _ = jax.random.split(key)
-        rows = {name: x[number::2] for name, x in batch.items()}
-        found.append(game.gen(gen_key, start.gen.variables, rows)[1])
+
+    @jax.jit
+    def micro_batch(rows, number):
+        gen_key, _ = jax.random.split(accumulate.micro_key(KEY, 2, number))
+        return game.gen(gen_key, start.gen.variables, rows)[1]
+
+    found = [
+        micro_batch({name: x[number::2] for name, x in batch.items()}, number)
+        for number in range(2)
+    ]
     mean = jax.tree.map(lambda a, b: (a + b) / 2, *found)
     assert tiny.largest_difference(after.gen.stats, mean) < 1e-6
     assert tiny.largest_difference(after.gen.stats, start.gen.stats) > 1e-3
@@ -149,8 +153,16 @@ def test_a_spectral_norm_takes_one_iteration_an_update():
     assert tiny.largest_difference(one, two) < 2e-6
 
 
-@pytest.mark.parametrize("kind", ["jit", "pmap"])
-@pytest.mark.parametrize("update", ["simultaneous", "alternating"])
+@pytest.mark.parametrize(
+    ("update", "kind"),
+    [
+        ("simultaneous", "jit"),
+        ("alternating", "pmap"),
+        # Each compiles two programs; both updates and both kinds are above.
+        pytest.param("simultaneous", "pmap", marks=pytest.mark.slow),
+        pytest.param("alternating", "jit", marks=pytest.mark.slow),
+    ],
+)
 def test_eight_devices_train_as_one_does(update, kind):
     axis_name = parallel.AXIS if kind == "pmap" else None
     penalty = penalties.weighted(penalties.r1_r2, 0.3)
@@ -177,10 +189,11 @@ def test_eight_devices_train_as_one_does(update, kind):
         np.testing.assert_allclose(ours[name], told[name], rtol=1e-4, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("unroll", [False, True])
+# Unrolled, each seed is a step of its own, as those above.
+@pytest.mark.parametrize("unroll", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_several_seeds_accumulate(unroll):
-    game = tiny.make_game(Gen(), DISC, "hinge", penalty=penalties.r1)
-    start = steps.init_ensemble(
+    game = tiny.make_game(Gen(), DISC, "hinge")
+    start = jax.jit(steps.init_ensemble, static_argnums=1)(
         jax.random.split(KEY), lambda key: _start().replace(step=jnp.zeros((), jnp.int32))
     )
     after = []

@@ -20,6 +20,7 @@ KEY, TX = jax.random.key(5), optax.sgd(0.1)
 BATCH = tiny.batch(side=4)
 CUTOUT = diffaug.policy("cutout")
 BCR = penalties.balanced_consistency(CUTOUT)
+CONSISTENCY = penalties.balanced_consistency(steps.instance_noise(0.1))  # traced in no time
 AUGMENTS = {
     "none": None,
     "diffaug": diffaug.policy("color,translation,cutout"),
@@ -86,8 +87,21 @@ def test_a_key_used_twice_is_noticed():
 
 @pytest.mark.parametrize("builder", BUILDERS)
 def test_builders_use_every_key_once(builder):
-    for augment in AUGMENTS.values():
-        check(BUILDERS[builder](_game(augment=augment, penalty=BCR)))
+    check(BUILDERS[builder](_game(augment=AUGMENTS["noise"], penalty=CONSISTENCY)))
+
+
+@pytest.mark.parametrize("augment", AUGMENTS)
+def test_augmentations_use_every_key_once(augment):
+    # The discriminator's step augments real and fake, the generator's what it judges.
+    game = _game(augment=AUGMENTS[augment], penalty=BCR)
+    check(steps.chain(BUILDERS["disc"](game), BUILDERS["gen"](game)))
+
+
+@pytest.mark.slow  # every pair is traced; of either, all are in the tests before
+@pytest.mark.parametrize("builder", BUILDERS)
+@pytest.mark.parametrize("augment", AUGMENTS)
+def test_builders_use_every_key_once_whatever_augments(builder, augment):
+    check(BUILDERS[builder](_game(augment=AUGMENTS[augment], penalty=BCR)))
 
 
 def test_penalties_use_every_key_once():

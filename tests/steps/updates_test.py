@@ -58,7 +58,7 @@ def test_unrolled_loss_is_that_against_the_discriminator_updated_and_it_stays():
 
 def test_unrolling_adam_needs_its_epsilon_under_the_root_and_then_works():
     tx = optax.adam(1e-2, eps_root=1e-8)
-    after, _ = _run(steps.unrolled_gen_step(_game(), tx, tx, unroll=3), _start(tx))
+    after, _ = _run(steps.unrolled_gen_step(_game(), tx, tx, unroll=2), _start(tx))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(after.gen.params))
 
 
@@ -160,12 +160,22 @@ def test_extragradient_counts_both_gradients_in_the_bias_correction_of_adam_alon
     assert int(adam.count) == 2 and int(scheduled.count) == 1
 
 
-@pytest.mark.parametrize("kind", ["unrolled", "extragradient"])
-def test_looking_ahead_on_eight_devices_is_looking_ahead_on_one(kind):
+KINDS = ["unrolled", "extragradient"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "penalty"),
+    [
+        *((kind, None) for kind in KINDS),
+        # Derivatives of derivatives, compiled for one device and for eight.
+        *(pytest.param(kind, penalties.r1_r2, marks=pytest.mark.slow) for kind in KINDS),
+    ],
+)
+def test_looking_ahead_on_eight_devices_is_looking_ahead_on_one(kind, penalty):
     tx = optax.sgd(0.2)
 
     def build(axis_name):
-        game = _game(PLAIN_GEN, axis_name=axis_name, penalty=penalties.r1_r2)
+        game = _game(PLAIN_GEN, axis_name=axis_name, penalty=penalty)
         if kind == "unrolled":
             return steps.unrolled_gen_step(game, tx, tx, unroll=2)
         return steps.extragradient_step(game, tx, tx)
@@ -188,7 +198,7 @@ def _accumulated(tx, n):
     [
         ("nonsaturating", None),
         ("relativistic", penalties.weighted(penalties.r1_r2, 0.5)),
-        ("hinge", None),
+        pytest.param("hinge", None, marks=pytest.mark.slow),  # as the first
     ],
 )
 def test_accumulated_gradients_are_those_of_the_large_batch(loss, penalty):
