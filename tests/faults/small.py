@@ -40,7 +40,7 @@ def advance(key, now, batch):
     return now.replace(step=now.step + 1, gen=gen), {"gen/loss": noise}
 
 
-def train(workdir, *, at=None, step=advance, pretraining=None, **settings) -> GANState | None:
+def train(workdir, *, at=None, step=advance, pretraining=(), **settings) -> GANState | None:
     """Trains six steps, saving every second one; `at[n]` is called at the n-th samples."""
     settings = {"num_steps": 6, "save_every": 2, "log_every": 1, "sample_every": 1, **settings}
     number = itertools.count(1)
