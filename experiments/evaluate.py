@@ -15,7 +15,9 @@ The features are those of the reference dataset's own classifier, which
 an autoencoder on the training images first (about a minute), or --features=random, an untrained
 network. --features=inception are those of the Inception-v3 that the FID is defined by.
 
-A run whose experiment has a measure of its own, as mixtures and StackedMNIST have, gets that. Of a
+A run whose experiment has a measure of its own, as mixtures, StackedMNIST, restorers, translators
+and generators of text have, gets that; a restorer also of the pictures in --data_dir, and beside
+other methods (--rivals=bm3d,nlm). Of a
 run of several seeds each is scored, and the table has the mean and its 95 % interval. All devices
 take part. --checkpoint=best scores the checkpoint that scored best in training. Writes
 evaluation.json into the run directory, or beside the samples.
