@@ -10,7 +10,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {"types"},
     {"collectives", "structure"},
-    {"latents", "images", "ema", "penalties", "regularizers", "frozen", "sentences"}
+    {"latents", "images", "ema", "penalties", "regularizers", "frozen"}
+    | {"categorical", "sentences"}
     | {"losses", "augment", "nets", "data"},
     {"state", "metrics", "translate"},
     {"steps", "parallel"},
@@ -19,7 +20,7 @@ LAYERS = [
     {"experiments"},
 ]
 # Within a layer: only these, so that the order between them is a decision too.
-SIDEWAYS = {("data", "images")}
+SIDEWAYS = {("data", "images"), ("sentences", "categorical")}
 # What steps are given as arguments, they must not reach for.
 FORBIDDEN = {("steps", "nets"), ("steps", "data"), ("losses", "nets"), ("nets", "losses")}
 FILES = sorted([*(ROOT / "jaxgan").rglob("*.py"), *(ROOT / "experiments").glob("*.py")])

@@ -1,7 +1,7 @@
 """Recurrent generators of sentences, token by token, and SeqGAN's oracle.
 
 A generator has, beside its call on given sentences, the three methods by which `jaxgan.sentences`
-writes new ones: `begin`, `advance`, `head`.
+writes new ones: `begin`, `advance`, `head`; and `features` and `follow`.
 """
 
 from collections.abc import Mapping
@@ -85,8 +85,31 @@ class Generator(nn.Module):
         Raises:
           UserError: no labels or no source where it needs them.
         """
+        return self.head(self.features(text, label, source, source_length, train=train))
+
+    def features(
+        self,
+        text: Array,
+        label: Array | None = None,
+        source: Array | None = None,
+        source_length: Array | None = None,
+        *,
+        train: bool,
+    ) -> Array:
+        """Reads given sentences, up to what `head` makes logits of.
+
+        Args:
+          text: as in the call.
+          label: as in the call.
+          source: as in the call.
+          source_length: as in the call.
+          train: drops out.
+
+        Returns:
+          [B, T, F].
+        """
         features, _ = self._follow(text, label, source, source_length, train=train)
-        return self.head(self.drop(features, deterministic=not train))
+        return self.drop(features, deterministic=not train)
 
     def follow(
         self,

@@ -151,9 +151,9 @@ def span(config: Any, name: str) -> float | tuple[float, float]:
     """
     text = getattr(config, name)
     try:
-        values = tuple(float(part) for part in text.split(","))
+        values = [float(part) for part in text.split(",")]
     except ValueError:
-        values = ()
+        values = []
     if len(values) not in (1, 2) or not all(0 <= value < math.inf for value in values):
         raise UserError(f"--{name}={text} is neither a number such as 25 nor a range such as 0,55")
     if values[0] > values[-1]:

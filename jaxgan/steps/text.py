@@ -44,14 +44,13 @@ def mle_step(
 
     def step(key: Key, state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         # Of the whole batch and all devices: every token weighs the same.
-        tokens = collectives.mean(_tokens(batch), axis_name) / accumulate
+        tokens = collectives.mean(_mask(batch).sum(), axis_name) / accumulate
 
         def find(key: Key, batch: Batch) -> tuple[PyTree, PyTree]:
             def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
                 variables = {"params": params, **state.gen.stats}
-                logits, stats = writer.logits(key, variables, batch)
-                nll = losses.token_cross_entropy(logits, batch["text"], batch["length"])
-                loss = nll.sum() / tokens
+                log_probs, stats = writer.log_probs(key, variables, batch)
+                loss = -(log_probs * _mask(batch)).sum() / tokens
                 return loss, (stats, {"gen/loss": loss})
 
             return jax.grad(loss_fn, has_aux=True)(state.gen.params), ()
@@ -113,12 +112,12 @@ def policy_gradient_step(
         write_key, reward_key, net_key = jax.random.split(key, 3)
         made = {**batch, **writer.write(write_key, state.gen.variables, batch)}
         rewards = judge(reward_key, state, made)
-        mask = losses.token_mask(made["length"], made["text"].shape[1])
+        mask = _mask(made)
         weights = _over_all(advantage, rewards, mask, axis_name)
 
         def loss_fn(params: PyTree) -> tuple[Array, tuple[PyTree, Metrics]]:
-            logits, stats = writer.logits(net_key, {"params": params, **state.gen.stats}, made)
-            log_probs = losses.token_log_probs(logits, made["text"])
+            variables = {"params": params, **state.gen.stats}
+            log_probs, stats = writer.log_probs(net_key, variables, made)
             loss = losses.reinforce(log_probs, weights).mean()
             return loss, (stats, {"gen/loss": loss})
 
@@ -142,8 +141,7 @@ def policy_gradient_step(
         num, length = made["text"].shape
         whole = rewarded(disc_key, made)
         if whole.ndim == 2:
-            mask = losses.token_mask(made["length"], length)
-            return losses.returns(whole * mask, discount=discount)
+            return losses.returns(whole * _mask(made), discount=discount)
         if not rollouts or length == 1:
             return jnp.broadcast_to(whole[:, None], (num, length))
 
@@ -171,9 +169,9 @@ def init_rollout(variables: PyTree) -> PyTree:
     return jax.tree.map(jnp.copy, variables)
 
 
-def _tokens(batch: Batch) -> Array:
-    """[] tokens of the batch."""
-    return losses.token_mask(batch["length"], batch["text"].shape[1]).sum()
+def _mask(batch: Batch) -> Array:
+    """[B, T] 1 of tokens and 0 of padding."""
+    return losses.token_mask(batch["length"], batch["text"].shape[1])
 
 
 def _over_all(

@@ -17,21 +17,23 @@ from jaxgan.losses import text as losses
 from jaxgan.steps.game import DiscFn, GenFn
 from jaxgan.types import Array, Batch, Key, PyTree
 
+_LOGITS = 2**19  # at a time: 2 MB
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Writer:
     """A generator of sentences, as functions; `writer` makes them of a Flax module.
 
     Attributes:
-      logits: `(key, variables, batch) -> (logits [B, T, V], new statistics)` of the batch's text,
-        those at t given the tokens before t.
+      log_probs: `(key, variables, batch) -> ([B, T], new statistics)`: of each token of the batch's
+        text, given those before it.
       write: `(key, variables, batch) -> {"text": [B, T], "length": [B]}`: sentences of its own, one
         for each of the batch's.
       complete: `(key, variables, batch) -> batch`, of (T - 1) B sentences: the batch's own from
         their first t tokens on, in rows (t - 1) B to t B.
     """
 
-    logits: Callable[[Key, PyTree, Batch], tuple[Array, PyTree]]
+    log_probs: Callable[[Key, PyTree, Batch], tuple[Array, PyTree]]
     write: Callable[[Key, PyTree, Batch], Batch]
     complete: Callable[[Key, PyTree, Batch], Batch]
 
@@ -46,8 +48,7 @@ def writer(
     """A generator of sentences.
 
     Args:
-      module: as `nets.rnn.Generator`: `(text, *, train, **entries) -> logits`, with the methods
-        that `sentences` needs.
+      module: as `nets.rnn.Generator`, with its methods.
       *entries: what it sees beside the text: of "label", "source" and "source_length".
       temperature: that it writes at.
       stages: see `sentences.completed`.
@@ -57,12 +58,18 @@ def writer(
       The functions.
     """
 
-    def logits(key: Key, variables: PyTree, batch: Batch) -> tuple[Array, PyTree]:
+    def log_probs(key: Key, variables: PyTree, batch: Batch) -> tuple[Array, PyTree]:
         stats = [name for name in variables if name != "params"]
-        own_key = collectives.own_key(key, axis_name)
-        return module.apply(
-            variables, batch["text"], **_seen(batch), train=True, mutable=stats, rngs=own_key
+        features, new = module.apply(
+            variables,
+            batch["text"],
+            **_seen(batch),
+            train=True,
+            mutable=stats,
+            rngs=collectives.own_key(key, axis_name),
+            method="features",
         )
+        return _few_by_few(module, variables, features, batch["text"]), new
 
     def write(key: Key, variables: PyTree, batch: Batch) -> Batch:
         num, length = batch["text"].shape[:2]
@@ -91,10 +98,10 @@ def writer(
         }
         return {**about, "text": text, "length": _length(module, text)}
 
-    def _seen(batch: Batch) -> dict[str, Array]:
+    def _seen(batch: Batch) -> dict[str, Any]:
         return {name: batch[name] for name in entries}
 
-    return Writer(logits=logits, write=write, complete=complete)
+    return Writer(log_probs=log_probs, write=write, complete=complete)
 
 
 def reader(
@@ -118,7 +125,7 @@ def reader(
     def disc(key: Key, variables: PyTree, batch: Batch) -> tuple[Any, PyTree]:
         stats = [name for name in variables if name != "params"]
         own_key = collectives.own_key(key, axis_name)
-        about = {name: batch[name] for name in entries}
+        about: dict[str, Any] = {name: batch[name] for name in entries}
         out, stats = module.apply(
             variables,
             batch["text"],
@@ -193,12 +200,9 @@ def from_gumbel(
         # A key for each sentence, and its noise on the device alone that has it.
         keys = collectives.share(draw, noise_key, num, axis_name)
         noise = jax.vmap(lambda key: jax.random.gumbel(key, (length, vocabulary)))(keys)
+        about: dict[str, Any] = {name: batch[name] for name in entries}
         made = sentences.perturb(
-            noise,
-            module,
-            variables,
-            rngs=collectives.own_key(net_key, axis_name),
-            **{name: batch[name] for name in entries},
+            noise, module, variables, rngs=collectives.own_key(net_key, axis_name), **about
         )
         text = losses.gumbel_softmax(noise, made.logits, inverse_temperature=inverse_temperature)
         if is_hard:
@@ -226,6 +230,30 @@ def one_hot(vocabulary: int) -> Callable[[Batch], Batch]:
         return {**batch, "text": jax.nn.one_hot(batch["text"], vocabulary)}
 
     return prepare
+
+
+def _few_by_few(module: nn.Module, variables: PyTree, features: Array, text: Array) -> Array:
+    """[B, T] log-probabilities from features [B, T, F], of a few places at a time.
+
+    Logits of a large vocabulary are made where they are needed, and again for the gradient, so that
+    they never leave the cache: on CPU two to three times as fast as all at once.
+    """
+    num, length = text.shape
+    vocabulary = module.vocabulary  # pyright: ignore[reportAttributeAccessIssue]
+    most = max(_LOGITS // (num * vocabulary), 1)
+    places = max(n for n in range(1, length + 1) if length % n == 0 and n <= most)
+
+    @jax.checkpoint
+    def one(at: tuple[Array, Array]) -> Array:
+        features, text = at  # [places, B, ...]: the batch stays an axis, which devices may share
+        logits: Any = module.apply(variables, features, method="head")
+        return losses.token_log_probs(logits, text)
+
+    split = (
+        x.swapaxes(0, 1).reshape(length // places, places, num, *x.shape[2:])
+        for x in (features, text)
+    )
+    return jax.lax.map(one, tuple(split)).reshape(length, num).T
 
 
 def _length(module: nn.Module, text: Array) -> Array:

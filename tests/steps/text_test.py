@@ -129,23 +129,35 @@ STEPS = {
 }
 
 
-def train(make, num=2, run=jax.jit, start=None, **options):
-    step = run(steps.train_step(make(**options), steps.ema_step(0.9)))
-    now = start or _start(EVERY if make is scratchgan else DISC)
+def begun(name):
+    return _start(EVERY if name == "scratchgan" else DISC)
+
+
+def train(step, start, num=2):
+    """The state and metrics after some steps on a batch each."""
     for _ in range(num):
-        now, metrics = step(KEY, now, batch(int(now.step)))
-    return tiny.host(now), tiny.host(metrics)
+        start, metrics = step(KEY, start, batch(int(start.step)))
+    return tiny.host(start), tiny.host(metrics)
+
+
+def whole(step, run=jax.jit):
+    return run(steps.train_step(step, steps.ema_step(0.9)))
+
+
+@functools.cache
+def compiled(name):
+    return whole(STEPS[name]())
 
 
 @functools.cache
 def trained(name):
-    return train(STEPS[name])
+    return train(compiled(name), begun(name))
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_it_trains_and_says_how(name):
     after, metrics = trained(name)
-    start = _start(EVERY if name == "scratchgan" else DISC)
+    start = begun(name)
     assert metrics["gen/finite"] and metrics["gen/gradient"] > 0
     assert tiny.largest_difference(start.gen.params, after.gen.params) > 1e-4
     moved = tiny.largest_difference(start.disc.params, after.disc.params) > 1e-5
@@ -155,25 +167,32 @@ def test_it_trains_and_says_how(name):
 
 @pytest.mark.parametrize("name", STEPS)
 def test_a_resumed_run_is_the_same_run(name):
-    half, _ = train(STEPS[name], num=1)
-    both, _ = train(STEPS[name], num=1, start=half)
+    half, _ = train(compiled(name), begun(name), num=1)
+    both, _ = train(compiled(name), half, num=1)
     jax.tree.map(np.testing.assert_array_equal, both, trained(name)[0])
     assert all(isinstance(leaf, np.ndarray) for leaf in jax.tree.leaves(both))
 
 
-@pytest.mark.parametrize("kind", ["jit", "pmap"])
-@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("mle", "jit"),
+        ("mle", "pmap"),
+        ("seqgan", "pmap"),
+        ("scratchgan", "pmap"),
+        # Each compiles a long program.
+        *(pytest.param(name, "pmap", marks=pytest.mark.slow) for name in ("maligan", "relgan")),
+        *(pytest.param(name, "jit", marks=pytest.mark.slow) for name in STEPS if name != "mle"),
+    ],
+)
 def test_eight_devices_train_as_one_does(name, kind):
     mesh = parallel.make_mesh()
-    over, options = {
-        "jit": (lambda step: parallel.jit_step(step, mesh), {}),
-        "pmap": (
-            lambda step: parallel.pmap_step(step, mesh=mesh),
-            {"axis_name": parallel.AXIS},
-        ),
-    }[kind]
-    start = jax.tree.map(jnp.asarray, _start(EVERY if name == "scratchgan" else DISC))
-    after, metrics = train(STEPS[name], run=over, start=start, **options)
+    if kind == "jit":
+        step = whole(STEPS[name](), lambda step: parallel.jit_step(step, mesh))
+    else:
+        step = STEPS[name](axis_name=parallel.AXIS)
+        step = whole(step, lambda step: parallel.pmap_step(step, mesh=mesh))
+    after, metrics = train(step, jax.tree.map(jnp.asarray, begun(name)))
     want, told = trained(name)
     assert tiny.largest_difference(after, want) < 2e-5
     for key in set(told) - {"disc/accuracy"}:
@@ -185,25 +204,23 @@ def test_maximum_likelihood_weighs_every_token_alike_in_micro_batches_too():
     logits = GEN.apply(start.gen.variables, one["text"], train=False)
     nll = losses.token_cross_entropy(logits, one["text"], one["length"])
     want = nll.sum() / one["length"].sum()
-    whole, told = train(mle, num=1)
-    parts, ours = train(mle, num=1, accumulate=4)
+    one, told = train(compiled("mle"), start, num=1)
+    parts, ours = train(whole(mle(accumulate=4)), start, num=1)
     np.testing.assert_allclose([told["gen/loss"], ours["gen/loss"]], want, rtol=1e-5)
-    assert tiny.largest_difference(whole, parts) < 1e-6
+    assert tiny.largest_difference(one, parts) < 1e-6
 
 
 def test_maximum_likelihood_ignores_padding():
     one = batch()
     wide = {**one, "text": np.pad(one["text"], ((0, 0), (0, 3)), constant_values=4)}
-    step = jax.jit(mle())
-    a, b = (tiny.host(step(KEY, _start(), each)[0]) for each in (one, wide))
+    a, b = (tiny.host(compiled("mle")(KEY, _start(), each)[0]) for each in (one, wide))
     assert tiny.largest_difference(a, b) < 1e-6
 
 
 def test_maximum_likelihood_learns_sentences():
-    step = jax.jit(steps.train_step(mle()))
     now, first = _start(), None
     for number in range(60):
-        now, metrics = step(KEY, now, batch(number))
+        now, metrics = compiled("mle")(KEY, now, batch(number))
         first = first or float(metrics["gen/loss"])
     assert metrics["gen/loss"] < 0.75 * first
     made = sentences.generate(KEY, GEN, now.gen.variables, 100, T)
@@ -216,7 +233,7 @@ def reward_of(token):
     """A discriminator that likes a token: its logit for each one there."""
 
     def disc(key, variables, entries):
-        is_on = np.arange(entries["text"].shape[1]) < entries["length"][:, None]
+        is_on = losses.token_mask(entries["length"], entries["text"].shape[1]) > 0
         return {"logits": 2.0 * ((entries["text"] == token) & is_on).sum(1) - 3.0}, {}
 
     return disc
@@ -268,17 +285,17 @@ def test_rewards_of_roll_outs_are_the_mean_over_sentences_that_begin_alike():
 
 
 def test_the_copy_that_rolls_out_moves_slowly():
-    start, (after, _) = _start(), train(policy, num=1)
+    start, (after, _) = _start(), train(compiled("seqgan"), _start(), num=1)
     want = jax.tree.map(
         lambda old, new: 0.8 * old + 0.2 * new, start.gen.variables, after.gen.variables
     )
     assert tiny.largest_difference(after.extra["rollout"], want) < 1e-6
-    without, _ = train(maligan, num=1)
+    without, _ = train(compiled("maligan"), _start(), num=1)
     assert tiny.largest_difference(without.extra["rollout"], start.extra["rollout"]) == 0
 
 
 def test_roll_outs_side_by_side_or_one_after_the_other_are_the_same():
-    one, two = (train(policy, num=1, together=n)[0] for n in (1, 2))
+    one, two = (train(jax.jit(policy(together=n)), _start(), num=1)[0] for n in (1, 2))
     assert tiny.largest_difference(one, two) < 1e-6
 
 
@@ -347,6 +364,6 @@ def test_what_sentences_are_about_reaches_both_players():
 
 @pytest.mark.parametrize("name", STEPS)
 def test_every_key_is_used_once(name):
-    start = _start(EVERY if name == "scratchgan" else DISC)
+    start = begun(name)
     with jax.debug_key_reuse(True):
         jax.jit(STEPS[name]()).trace(KEY, start, batch())
