@@ -94,7 +94,7 @@ class Config(AdversarialConfig):
         0, "Steps after them that train D alone, before G goes on.", minimum=0
     )
     gen_adversarial_lr: float = cli.field(
-        0.0, "G's learning rate after pre-training; 0 for the same.", minimum=0, changeable=True
+        5e-4, "G's learning rate after pre-training; 0 for the same.", minimum=0, changeable=True
     )
     disc_repeats: int = cli.field(1, "Updates of D to one of G.", minimum=1)
     cell: str = cli.field("lstm", "G's memory.", choices=CELLS)
