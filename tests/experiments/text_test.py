@@ -122,6 +122,7 @@ def test_sentences_are_of_the_class_asked_for_and_say_so(tmp_path):
     assert load.load(tmp_path / "run").spec.class_names == ("x", "y")
 
 
+@pytest.mark.slow  # trains; a run of two steps is above
 def test_the_language_model_learns_which_word_follows(tmp_path):
     path = tmp_path / "abc.txt"
     path.write_text("".join(f"{x} b c {x}\n" for x in "adefghijklmnopqrstuvwxyz"))
