@@ -14,7 +14,7 @@ from jaxgan.data import degrade, resize
 from jaxgan.metrics import restoration
 from jaxgan.run.experiment import Score
 from jaxgan.sample import Translator
-from jaxgan.types import Key, PyTree
+from jaxgan.types import Key, PyTree, UserError
 
 SHOWN = 128  # pixels a side at most of what samples show of a picture
 Entries = dict[str, np.ndarray]
@@ -158,11 +158,17 @@ def score(
             found["halves_texture"] = _texture(truth[::2], truth[1::2])
         return found
 
-    def of(data_dir: str, rivals: Sequence[str]) -> Score:
+    def of(data_dir: str, rivals: Sequence[str], noise: str) -> Score:
+        tested = config
+        if noise:
+            if config.task not in _restoration.NOISE:
+                raise UserError(f"--noise={noise}: --task={config.task} adds none")
+            tested = dataclasses.replace(config, noise=noise)
+        options = {"num": num, "what": what, "rivals": rivals}
         if not data_dir:
-            return score(config, translator, held, num=num, what=what, rivals=rivals)
+            return score(tested, translator, held, **options)
         opened = functools.partial(_pictures.folder, config, data_dir)
-        return score(config, translator, opened, num=10**9, what=data_dir, rivals=rivals)
+        return score(tested, translator, opened, **{**options, "num": 10**9, "what": data_dir})
 
     return Score(
         protocol=f"{config.task} of {what}",

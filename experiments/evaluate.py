@@ -74,6 +74,11 @@ class Config:
         "Of restorers, methods without training to run beside: bm3d, nlm (non-local means), "
         "bicubic; several with commas.",
     )
+    noise: str = cli.field(
+        "",
+        "Of restorers, the noise to test with; empty for the run's. One that was trained on a "
+        "range is tested at each level by itself.",
+    )
     image_size: int = cli.field(
         0, "Side that all images are brought to; 0 for the run's, or as they are.", minimum=0
     )
@@ -136,9 +141,9 @@ def _score(config: Config, score: experiment.Score) -> experiment.Score:
     """The run's own measure, of the data and beside the rivals that were asked for."""
     rivals = tuple(filter(None, config.rivals.split(",")))
     if score.of:
-        return score.of(config.data_dir, rivals)
-    if rivals:
-        raise UserError(f"--rivals={config.rivals}: there are none for {score.protocol}")
+        return score.of(config.data_dir, rivals, config.noise)
+    if rivals or config.noise:
+        raise UserError(f"--rivals and --noise: there are none for {score.protocol}")
     return score
 
 

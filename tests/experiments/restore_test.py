@@ -123,6 +123,20 @@ def test_noise_is_of_the_level_asked_for_and_another_one_for_each_picture():
     assert not np.array_equal(source[0], source[1])
 
 
+def test_what_was_trained_on_a_range_of_noise_is_tested_at_one_level():
+    held = _pictures.Held([np.full((40, 50, 3), 128, np.uint8)] * 2)
+    settings = config("denoise", noise="0,55")
+    experiment = restore.build(settings, specs.Spec("data", shapes=SHAPES))
+    score = _restored.score(settings, experiment.translator, lambda: held, num=2)
+    tested = score.of("", (), "15").draw.config
+    assert (tested.noise, settings.noise) == ("15", "0,55")
+    with pytest.raises(UserError, match="--noise=1,x is neither a number"):
+        score.of("", (), "1,x")
+    other = config("inpaint")
+    with pytest.raises(UserError, match="--noise=15: --task=inpaint adds none"):
+        _restored.score(other, experiment.translator, lambda: held, num=2).of("", (), "15")
+
+
 def test_a_grey_network_is_tested_on_the_luminance_of_pictures_whose_sides_divide():
     colour = np.asarray(PIL.Image.open(pictures() / "1.png"))
     held = _pictures.Held([colour, np.repeat(colour[..., :1], 3, -1)])
