@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
@@ -76,6 +77,20 @@ def load(config: Any, split: str) -> text.TextSource:
     )
 
 
+def held_out(config: Any, num: int) -> Entries:
+    """The first sentences that a run does not learn from.
+
+    Args:
+      config: the flags of `experiments.text`.
+      num: how many at most.
+
+    Returns:
+      "text" [N, T], "length" [N] and what they are about.
+    """
+    test = load(config, "test")
+    return test[np.arange(min(len(test), num))]
+
+
 def write(
     module: nn.Module,
     variables: PyTree,
@@ -123,29 +138,76 @@ def _generate(module: nn.Module, num: int, length: int, top_k: int | None) -> Ca
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _nll(module: nn.Module, variables: PyTree, batch: Mapping[str, Any]) -> jax.Array:
-    about = {name: batch[name] for name in ("label", "source", "source_length") if name in batch}
-    logits = module.apply(variables, batch["text"], **about, train=False)
-    return losses.token_cross_entropy(logits, batch["text"], batch["length"]).sum(1)
+def _nll(
+    module: nn.Module, variables: PyTree, batch: Mapping[str, Any], temperature: float
+) -> jax.Array:
+    logits = module.apply(variables, batch["text"], **_about(batch), train=False)
+    return losses.token_cross_entropy(logits / temperature, batch["text"], batch["length"]).sum(1)
 
 
-def nll(module: nn.Module, variables: PyTree, entries: Mapping[str, np.ndarray]) -> np.ndarray:
+@functools.partial(jax.jit, static_argnums=0)
+def _embedded(module: nn.Module, variables: PyTree, batch: Mapping[str, Any]) -> jax.Array:
+    features = module.apply(
+        variables, batch["text"], **_about(batch), train=False, method="features"
+    )
+    length = batch["length"][:, None]
+    read = jnp.arange(features.shape[1])[None] < length
+    return jnp.where(read[..., None], features, 0).sum(1) / length
+
+
+def _about(batch: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: batch[name] for name in ("label", "source", "source_length") if name in batch}
+
+
+def nll(
+    module: nn.Module,
+    variables: PyTree,
+    entries: Mapping[str, np.ndarray],
+    *,
+    temperature: float = 1.0,
+) -> np.ndarray:
     """How unlikely a generator finds sentences.
 
     Args:
       module: the generator.
       variables: its variables.
       entries: "text" [N, T], "length" [N] and what the generator sees beside them.
+      temperature: that its logits are divided by.
 
     Returns:
       [N] nats.
     """
+    read = functools.partial(_nll, module, variables, temperature=temperature)
+    return _in_batches(read, entries)
+
+
+def embedded(module: nn.Module, variables: PyTree, entries: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What a language model has in mind while it reads sentences, for the Frechet distance of text.
+
+    See "On Accurate Evaluation of GANs for Language Generation" by Semeniuta et al.
+    (https://arxiv.org/abs/1806.04936), section 3.3, whose embedding is of another network.
+
+    Args:
+      module: a generator of text.
+      variables: its variables.
+      entries: "text" [N, T], "length" [N] and what the generator sees beside them.
+
+    Returns:
+      [N, F], the mean of its features over the tokens of each sentence.
+    """
+    return _in_batches(functools.partial(_embedded, module, variables), entries)
+
+
+def _in_batches(
+    read: Callable[[Mapping[str, np.ndarray]], jax.Array], entries: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Applies a function to entries [N, ...], some at a time in one shape."""
     num = len(entries["text"])
     size, parts = min(BATCH, num), []
     for start in range(0, num, size):
         first = min(start, num - size)
         batch = {name: x[first : first + size] for name, x in entries.items()}
-        parts.append(np.asarray(_nll(module, variables, batch))[start - first :])
+        parts.append(np.asarray(read(batch))[start - first :])
     return np.concatenate(parts)
 
 
@@ -243,11 +305,11 @@ def score(config: Any, gen: nn.Module, sampler: Sampler, spec: Spec) -> Score:
       of samples; of the grammar also "correct" and "new", shares of the samples.
     """
 
-    def draw(variables: PyTree, key: Key, num: int) -> Entries:
-        test = load(config, "test")[np.arange(min(len(load(config, "test")), num))]
-        tokens = test["length"].sum()
-        made = sampler(variables, key, num)
-        return {**made, "nll": np.asarray([nll(gen, variables, test).sum() / tokens])}
+    def draw(variables: PyTree, key: Key, num: int, *, temperature: float = 1.0) -> Entries:
+        test = held_out(config, num)
+        made = sampler(variables, key, num, temperature=temperature)
+        found = nll(gen, variables, test, temperature=temperature).sum() / test["length"].sum()
+        return {**made, "nll": np.asarray([found])}
 
     def measure(entries: Mapping[str, np.ndarray]) -> dict[str, float]:
         held = float(entries["nll"][0])
