@@ -3,8 +3,8 @@ r"""A DCGAN on digits, or on any small images.
     python -m experiments.mnist \
         --flagfile=experiments/flags/quickstart.flags --workdir=runs/quickstart
 
-trains on the handwritten digits bundled with scikit-learn. The results, and what each flagfile is
-for, stand in the README's table.
+trains on the handwritten digits bundled with scikit-learn. The results of each flagfile stand in
+experiments/README.md.
 """
 
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The README's example runs as it stands, and its commands have the flags they are given."""
+"""The README's example runs as it stands; commands have the flags they are given, links a target."""
 
 import dataclasses
 import importlib
@@ -48,7 +48,9 @@ def test_the_example_in_your_own_code_runs_as_it_stands(tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
 
 
-@pytest.mark.parametrize("name", ["README.md", "BUILD.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "BUILD.md", "experiments/README.md", "experiments/GUIDE.md"]
+)
 def test_flags_of_the_commands_exist(name):
     ours = {"flagfile", "helpshort", "helpfull"}  # absl's own
     commands = re.findall(r"experiments\.(\w+)((?:[ \\\n]+--[^\s`|]+)+)", (ROOT / name).read_text())
@@ -58,3 +60,19 @@ def test_flags_of_the_commands_exist(name):
         known = ours | {field.name for field in dataclasses.fields(config)}
         flags = set(re.findall(r"--(\w+)", text))
         assert flags <= known, (experiment, text)
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", "BUILD.md", "experiments/README.md", "experiments/GUIDE.md"]
+)
+def test_files_that_are_named_are_there(name):
+    place = ROOT / name
+    text = place.read_text()
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
+        assert (place.parent / target).is_file(), target
+    for flagfile in re.findall(r"--flagfile=(experiments/\S+?\.flags)\b", text):
+        assert (ROOT / flagfile).is_file(), flagfile
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from jaxgan import __version__, types
-from jaxgan.run import cli
+from jaxgan.run import cli, flagfiles
 from jaxgan.types import UserError
 
 PACKAGE = "experiments"
@@ -63,16 +63,26 @@ def _run(argv: Sequence[str]) -> None:
 
 
 def _usage(found: Mapping[str, str]) -> str:
-    width = max(map(len, found))
+    recipes = {name: _comment(path) for name, path in flagfiles.bundled().items()}
+    width, wide = max(map(len, found)), max(map(len, recipes), default=0)
     return "\n".join(
         [
             "usage: jaxgan EXPERIMENT --flag=value ...",
             "",
             *(f"  {name:{width}}  {summary}" for name, summary in found.items()),
             "",
+            "flagfiles, for --flagfile=NAME:",
+            "",
+            *(f"  {name:{wide}}  {summary}" for name, summary in recipes.items()),
+            "",
             "jaxgan EXPERIMENT --helpshort lists the flags of an experiment.",
         ]
     )
+
+
+def _comment(path: pathlib.Path) -> str:
+    """The comment that a flagfile begins with: what it is for, and what it gives."""
+    return path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
 
 
 def _summary(path: pathlib.Path) -> str:

@@ -27,9 +27,14 @@ def test_experiments_are_listed_with_one_line_each(tmp_path, module, argv):
     assert result.code == 0 and result.err == "", result
     lines = result.out.splitlines()
     assert lines[0].startswith("usage: jaxgan EXPERIMENT")
-    names = [line.split()[0] for line in lines[2:-2]]
-    assert {"mnist", "sample", "evaluate"} <= set(names) and names == sorted(names)
-    assert all(len(line.split()) > 3 for line in lines[2:-2])
+    middle = lines.index("flagfiles, for --flagfile=NAME:")
+    for each, some in (
+        (lines[2 : middle - 1], {"mnist", "sample", "evaluate"}),
+        (lines[middle + 2 : -2], {"quickstart", "mnist_best", "denoise"}),
+    ):
+        names = [line.split()[0] for line in each]
+        assert some <= set(names) and names == sorted(names)
+        assert all(len(line.split()) > 3 for line in each)
 
 
 def test_an_unknown_experiment_names_the_nearest(tmp_path):
