@@ -1,4 +1,4 @@
-"""The README's example runs as it stands; commands have the flags they are given, links a target."""
+"""The README's example runs as it stands; commands have the flags they are given."""
 
 import dataclasses
 import importlib

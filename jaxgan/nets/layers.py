@@ -47,7 +47,7 @@ class Conv(nn.Module):
     dtype: Any = None
     param_dtype: Any = jnp.float32
     kernel_init: Any = nn.initializers.lecun_normal()
-    bias_init: Any = nn.initializers.zeros
+    bias_init: Any = nn.initializers.constant(0.0)
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -89,7 +89,7 @@ class ConvTranspose(nn.Module):
     dtype: Any = None
     param_dtype: Any = jnp.float32
     kernel_init: Any = nn.initializers.lecun_normal()
-    bias_init: Any = nn.initializers.zeros
+    bias_init: Any = nn.initializers.constant(0.0)
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

@@ -31,8 +31,8 @@ class Score(NamedTuple):
         what `scoring.HIGHER` lists.
       draw: how these samples are drawn, where not as the experiment's are: those of a restorer are
         what it makes of whole pictures.
-      of: (folder of other data, names of other methods, noise to test with) -> the measure on
-        these, beside theirs; what is empty is as in the run.
+      of: (folder of other data, names of other methods, noise to test with) -> the `Score`
+        on these, beside theirs; what is empty is as in the run.
     """
 
     protocol: str
@@ -41,7 +41,7 @@ class Score(NamedTuple):
     floor: Mapping[str, float]
     best: str
     draw: Sample | None = None
-    of: "Callable[[str, Sequence[str], str], Score] | None" = None
+    of: Callable[[str, Sequence[str], str], Any] | None = None
 
 
 def grid(entries: Mapping[str, np.ndarray]) -> np.ndarray:
