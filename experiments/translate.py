@@ -48,6 +48,8 @@ LEAST = 16  # pixels a side, of what the nets and the scores can see
     loss="least_squares",
     penalty="none",
     update="alternating",
+    lr_decay="linear",
+    lr_final=0.0,
     beta2=0.999,
     ema_half_life=0.0,
 )

@@ -71,8 +71,14 @@ class AdversarialConfig(RunConfig):
     disc_lr: float = cli.field(2e-4, "D's learning rate.", above=0, changeable=True)
     lr_final: float = cli.field(
         1.0,
-        "Share of both rates left after decay_steps, on half a cosine.",
+        "Share of both rates left after decay_steps.",
         minimum=0,
+        changeable=True,
+    )
+    lr_decay: str = cli.field(
+        "cosine",
+        "How rates get there: on half a cosine, or unchanged for the first half and then on a line.",
+        choices=("cosine", "linear"),
         changeable=True,
     )
     decay_steps: int = cli.field(
@@ -222,6 +228,12 @@ class ConditionalConfig(ImageConfig):
         return "--conditional" if self.conditional else ""
 
 
+_RATES: dict[str, Callable[[float, int, float], optax.Schedule]] = {
+    "cosine": lambda rate, length, share: optax.cosine_decay_schedule(rate, length, alpha=share),
+    "linear": lambda rate, length, share: schedules.late_line(rate, share * rate, length),
+}
+
+
 def optimizers(
     config: AdversarialConfig,
 ) -> tuple[optax.GradientTransformation, optax.GradientTransformation]:
@@ -239,7 +251,7 @@ def optimizers(
         if config.beta2_final:
             b2 = schedules.cosine(b2, config.beta2_final, length)
         if config.rates_decay:
-            rate = optax.cosine_decay_schedule(rate, length, alpha=config.lr_final)  # pyright: ignore
+            rate = _RATES[config.lr_decay](rate, length, config.lr_final)  # pyright: ignore
         return schedules.adam(rate, b1=config.beta1, b2=b2)
 
     return adam(config.gen_lr, 1), adam(config.disc_lr, config.disc_steps)

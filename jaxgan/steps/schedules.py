@@ -57,6 +57,23 @@ def geometric(start: float, end: float, num_steps: int) -> Schedule:
     return lambda step: start * (end / start) ** jnp.clip(step / num_steps, 0.0, 1.0)
 
 
+def late_line(start: float, end: float, num_steps: int) -> Schedule:
+    """Stays for the first half, and moves on a line to another value in the second.
+
+    See "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks" by Zhu et
+    al. (https://arxiv.org/abs/1703.10593), section 4: rates of CycleGAN, to 0.
+
+    Args:
+      start: value until half of `num_steps`.
+      end: value from `num_steps` on.
+      num_steps: length in steps, at least 1.
+
+    Returns:
+      `step [] -> value []`.
+    """
+    return lambda step: start + (end - start) * jnp.clip(2.0 * step / num_steps - 1.0, 0.0, 1.0)
+
+
 def half_life(images: optax.Schedule, batch_size: int) -> Schedule:
     """Turns a schedule of half-lives into the decays of a moving average.
 

@@ -3,11 +3,12 @@
 import re
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxgan.augment import ada
-from jaxgan.run import driver, rundir
+from jaxgan.run import adversarial, driver, rundir
 from jaxgan.types import UserError
 from tests.helpers import runs, tiny, toy
 
@@ -60,6 +61,17 @@ def test_several_updates_of_d_to_one_of_g_are_trained_and_their_rates_end_togeth
     later = toy.run(runs.config(tmp_path / "run", num_steps=3, **settings, **decay))
     assert tiny.largest_difference(state.gen.params, later.gen.params) == 0
     assert tiny.largest_difference(state.disc.params, later.disc.params) == 0
+
+
+def test_rates_decay_as_asked_for(tmp_path):
+    config = runs.config(tmp_path, lr_decay="linear", lr_final=0.5, num_steps=4, gen_lr=0.1)
+    tx, _ = adversarial.optimizers(config)
+    params, grads = {"x": jnp.zeros(())}, {"x": jnp.ones(())}
+    state, moved = tx.init(params), []
+    for _ in range(5):
+        updates, state = tx.update(grads, state, params)
+        moved.append(-float(updates["x"]))  # Adam's step of a constant gradient is its rate
+    np.testing.assert_allclose(moved, [0.1, 0.1, 0.1, 0.075, 0.05], rtol=1e-4)
 
 
 def test_several_updates_of_d_need_fresh_fakes_and_a_batch_that_divides(tmp_path):

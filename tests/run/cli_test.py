@@ -103,7 +103,7 @@ def _mistake(*argv, code=2):
     ("flag", "words"),
     [
         ("--batchsize=3", ["unknown flag --batchsize", "did you mean --batch_size?"]),
-        ("--lr=3", ["--lr; did you mean --disc_lr, --gen_lr or --lr_final?"]),
+        ("--lr=3", ["--lr; did you mean --disc_lr, --gen_lr or --lr_decay?"]),
         ("--no_such_thing_at_all=3", ["no_such_thing_at_all"]),
         ("--num_steps=many", ["num_steps", "many"]),
         ("--loss=hing", ["--loss=hing", "nonsaturating", 'did you mean "hinge"?']),

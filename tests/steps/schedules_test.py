@@ -27,6 +27,12 @@ def test_a_cosine_is_optaxs_where_that_has_one():
         np.testing.assert_allclose(ours(jnp.int32(t)), theirs(t), rtol=1e-5)
 
 
+def test_a_late_line_stays_for_the_first_half():
+    schedule = schedules.late_line(1.0, 0.2, 8)
+    values = [float(schedule(jnp.int32(t))) for t in (0, 4, 6, 8, 9)]
+    np.testing.assert_allclose(values, [1.0, 1.0, 0.6, 0.2, 0.2], rtol=1e-6)
+
+
 def test_a_geometric_schedule_falls_by_the_same_factor():
     schedule = schedules.geometric(1.0, 0.01, 2)
     values = [float(schedule(jnp.int32(t))) for t in (0, 1, 2, 3)]
