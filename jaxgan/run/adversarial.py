@@ -77,7 +77,7 @@ class AdversarialConfig(RunConfig):
     )
     lr_decay: str = cli.field(
         "cosine",
-        "How rates get there: on half a cosine, or unchanged for the first half and then on a line.",
+        "How rates get there: on half a cosine, or in the second half on a line.",
         choices=("cosine", "linear"),
         changeable=True,
     )
