@@ -1,0 +1,358 @@
+"""What the page of `experiments.report` says of runs in words and numbers."""
+
+import datetime
+import math
+import pathlib
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments._exhibits import Exhibits
+from experiments._runs import Story
+from jaxgan.metrics import evaluate, intervals
+from jaxgan.run import scoring
+
+Row = tuple[str, list[str]]  # what, and of each run
+UNKNOWN = "not recorded"
+OF_THIS_MACHINE = ("workdir", "process_id", "num_processes", "coordinator_address", "dry_run")
+NOT_SCORES = {  # of evaluation.json and results.json
+    *("step", "seeds", "seconds", "num_samples", "num_real", "num_fake", "num_floor", "seed", "k"),
+    *("feature_dim", "frechet_distance_error", "kernel_distance_error", "score_std"),
+}
+
+
+def labels(paths: Sequence[pathlib.Path]) -> list[str]:
+    """Names runs by as much of the end of their paths as tells them apart.
+
+    Args:
+      paths: of the run directories.
+
+    Returns:
+      A name each.
+    """
+    whole = [path.absolute().parts for path in paths]
+    for length in range(1, max(map(len, whole)) + 1):
+        names = ["/".join(parts[-length:]) for parts in whole]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{path.name} ({number + 1})" for number, path in enumerate(paths)]
+
+
+def today() -> str:
+    """The date and the time.
+
+    Returns:
+      "2026-11-28 17:05".
+    """
+    return datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
+
+
+def duration(seconds: float) -> str:
+    """Writes a time for people.
+
+    Args:
+      seconds: how long.
+
+    Returns:
+      "2 h 05 min", "4 min 10 s" or "7.2 s".
+    """
+    if not math.isfinite(seconds):
+        return UNKNOWN
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, left = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {left:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def sentence(story: Story) -> str:
+    """Says what a run is, and how far.
+
+    Args:
+      story: of the run.
+
+    Returns:
+      A sentence or two.
+    """
+    config, task = story.record["config"], story.record["experiment"].rpartition(".")[2]
+    about = config.get("dataset") or config.get("mixture") or config.get("task")
+    what = f"{task} on {about}" if about and about != task else task
+    seeds = config.get("seeds", 1)
+    several = f", {seeds} seeds at once" if isinstance(seeds, int) and seeds > 1 else ""
+    return f"{what}{several}: {state(story)}."
+
+
+def state(story: Story) -> str:
+    """Says how far a run is.
+
+    Args:
+      story: of the run.
+
+    Returns:
+      Such as "still training, step 500 of 2,000".
+    """
+    reached = f"step {story.step:,}"
+    if story.num_steps and story.step >= story.num_steps:
+        return f"finished at {reached}"
+    of = f"{reached} of {story.num_steps:,}" if story.num_steps else reached
+    return f"still training, {of}" if story.going else f"ended before its last step, {of}"
+
+
+def overview(stories: Sequence[Story], exhibits: Sequence[Exhibits]) -> list[Row]:
+    """What was trained, on what, how long and how fast.
+
+    Args:
+      stories: of the runs.
+      exhibits: of their checkpoints.
+
+    Returns:
+      A row a fact.
+    """
+    each = [_overview(*pair) for pair in zip(stories, exhibits, strict=True)]
+    return [(name, [of[name] for of in each]) for name in each[0]]
+
+
+def _overview(story: Story, made: Exhibits) -> dict[str, str]:
+    """The facts of one run."""
+    record, starts = story.record, [x for x in story.sessions if x.get("event") == "start"]
+    ends = [line for line in story.sessions if line.get("event") == "end"]
+    machine = starts[-1] if starts else {}
+    versions = machine.get("versions")
+    versions = versions if isinstance(versions, dict) else {"jaxgan": record.get("jaxgan", "?")}
+    processes = machine.get("processes", 1)
+    devices = str(machine.get("devices", UNKNOWN))
+    return {
+        "experiment": record["experiment"],
+        "state": state(story),
+        "data": _data(record["data"]),
+        "generator": f"{made.parameters:,} parameters" if made.parameters else "not loaded",
+        "devices": devices + (f", {processes} processes" if processes != 1 else ""),
+        "training time": duration(story.seconds),
+        "speed (median)": f"{story.rate:,.0f} images/s" if story.rate == story.rate else UNKNOWN,
+        "peak memory": _memory(ends),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "system": str(machine.get("system", UNKNOWN)),
+        "started": str(starts[0].get("time", UNKNOWN))[:16].replace("T", " ") if starts else UNKNOWN,
+        "checkpoint shown": f"step {made.step:,}" if made.step >= 0 else "none",
+    }
+
+
+def _data(record: Mapping[str, Any]) -> str:
+    """The training data in words."""
+    num, classes = record.get("num_examples"), record.get("num_classes")
+    shapes = record.get("shapes")
+    parts = [f"{num:,} examples"] if isinstance(num, int) and num else []
+    if isinstance(shapes, dict):
+        parts += [f"{k} {' x '.join(map(str, v))}" for k, v in shapes.items() if v]
+    parts += [f"{classes} classes"] if isinstance(classes, int) and classes else []
+    return ", ".join([*parts, f"fingerprint {record.get('fingerprint', '?')}"])
+
+
+def _memory(ends: Sequence[Mapping[str, Any]]) -> str:
+    """The most memory of a run's processes, as its ends noted it."""
+    parts = []
+    for name, what in (("device_bytes", "of the device"), ("host_bytes", "of the host")):
+        found = [line[name] for line in ends if isinstance(line.get(name), int)]
+        if found:
+            parts.append(f"{max(found) / 2**20:,.0f} MiB {what}")
+    return ", ".join(parts) or UNKNOWN
+
+
+# ---- settings and the command
+
+
+def settings(stories: Sequence[Story]) -> tuple[list[Row], list[Row], str]:
+    """Divides the settings of runs into those that say something and the others.
+
+    Args:
+      stories: of the runs.
+
+    Returns:
+      Of several runs those in which they differ, of one those that are not the experiment's
+      defaults; the others; and a sentence.
+    """
+    configs = [story.record["config"] for story in stories]
+    names = [name for name in dict.fromkeys(n for c in configs for n in c) if name != "workdir"]
+    rows = [(name, [_written(c[name]) if name in c else "-" for c in configs]) for name in names]
+    if len(stories) > 1:
+        differ = [row for row in rows if len(set(row[1])) > 1]
+        same = [row for row in rows if len(set(row[1])) == 1]
+        if not differ:
+            return [], rows, "All settings of these runs are the same."
+        return differ, same, "The runs differ in:"
+    defaults = stories[0].defaults
+    if defaults is None:
+        return rows, [], "All settings; the experiment is not installed, so its defaults are unknown."
+    own = [name for name in names if name not in defaults or configs[0][name] != defaults[name]]
+    lead = "Set for this run; the others are the experiment's defaults."
+    return [r for r in rows if r[0] in own], [r for r in rows if r[0] not in own], lead
+
+
+def command(story: Story) -> tuple[str, list[str]]:
+    """Writes the command that reproduces a run.
+
+    Args:
+      story: of the run.
+
+    Returns:
+      The command with every setting that is not a default, and what else must be known.
+    """
+    config, defaults = story.record["config"], story.defaults or {}
+    flags = [
+        f"--{name}={_written(value)}"
+        for name, value in config.items()
+        if name not in OF_THIS_MACHINE and (name not in defaults or value != defaults[name])
+    ]
+    module = story.record["experiment"]
+    words = [f"python -m {shlex.quote(module)}", *map(shlex.quote, flags), "--workdir=DIRECTORY"]
+    version = story.record.get("jaxgan", "?")
+    notes = [
+        f"With jaxgan {version} and data of the fingerprint "
+        f"{story.record['data'].get('fingerprint', '?')}; the same devices and versions give the "
+        "same bits, others the same up to rounding. run.flags in the run directory holds every "
+        "setting: --flagfile=run.flags."
+    ]
+    if any(event.kind == "settings" for event in story.events):
+        notes.append("Settings were changed on the way; see What happened for the steps.")
+    for name in ("fork_from", "init_from"):
+        if config.get(name):
+            notes.append(f"It begins with another run: {config[name]}.")
+    return " \\\n    ".join(words), notes
+
+
+def _written(value: Any) -> str:
+    return str(value)
+
+
+# ---- scores
+
+
+def scores(stories: Sequence[Story]) -> list[tuple[str, list[Row]]]:
+    """Lays the scores of runs beside their floors.
+
+    Args:
+      stories: of the runs.
+
+    Returns:
+      (title, rows) of each way of measuring that some run has: experiments.evaluate, the row at the
+      end of training, and the last evaluation during training.
+    """
+    found = []
+    for title, read in (
+        ("experiments.evaluate", lambda story: story.evaluation),
+        ("At the end of training", lambda story: story.results),
+        ("During training, the last", _last_scores),
+    ):
+        each = [read(story) for story in stories]
+        if any(each):
+            protocols = dict.fromkeys(p for p in map(_protocol, each) if p)
+            more = f" ({'; '.join(protocols)})" if protocols else ""
+            found.append((title + more, _score_rows(each)))
+    return [(title, rows) for title, rows in found if rows]
+
+
+def floors(story: Story) -> dict[str, float]:
+    """What perfect samples would get, for the curves of scores.
+
+    Args:
+      story: of the run.
+
+    Returns:
+      By the name of the score; of `experiments.evaluate`, else of the experiment.
+    """
+    found = {}
+    for source in (story.results, story.evaluation):
+        floor = source.get("floor")
+        floor = floor if isinstance(floor, dict) else {}
+        found |= {str(name): float(x) for name, x in floor.items() if _is_number(x)}
+    last = _last_scores(story)
+    for name in last:
+        beside = _beside(name, "floor", last)
+        if beside:
+            found.setdefault(name, last[beside])
+    return found
+
+
+def _protocol(numbers: Mapping[str, Any]) -> str:
+    """How numbers were measured, in words."""
+    step = numbers.get("step")
+    at = f"step {step:,}" if isinstance(step, int) else ""
+    reference = numbers.get("reference")
+    how = str(numbers.get("protocol", ""))
+    if isinstance(reference, dict):
+        how = f"{numbers.get('num_fake', '?')} samples, {reference.get('split', '?')}"
+    return ", ".join(filter(None, [how, at]))
+
+
+def _last_scores(story: Story) -> dict[str, Any]:
+    """The last evaluation during training."""
+    if not len(story.scores["step"]):
+        return {}
+    left_out = ("seconds", "epoch")
+    numbers = {k: float(v[-1]) for k, v in story.scores.items() if k not in left_out}
+    how = story.protocols[-1] if story.protocols else ""
+    return {**numbers, "step": int(numbers["step"]), "protocol": how}
+
+
+def _score_rows(each: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """A row a score; numbers of the input, or of a floor, stand beside it."""
+    names = dict.fromkeys(name for of in each for name in of if _is_score(of, name))
+    beside = {
+        _beside(name, what, names) for name in names for what in ("input", "floor", "halves")
+    }
+    rows = []
+    for name in names:
+        if name not in beside:
+            better = evaluate.BETTER.get(name) or ("higher" if name in scoring.HIGHER else "")
+            more = f" ({better} is better)" if better else ""
+            rows.append((name.replace("_", " ") + more, [_score(of, name) for of in each]))
+    return rows
+
+
+def _is_score(numbers: Mapping[str, Any], name: str) -> bool:
+    if name in NOT_SCORES or name.endswith("/interval"):
+        return False
+    return bool(len(_values(numbers.get(name))))
+
+
+def _values(value: Any) -> list[float]:
+    """The numbers of one run or of several seeds."""
+    values = value if isinstance(value, list) else [value]
+    good = all(_is_number(one) and math.isfinite(one) for one in values)
+    return [float(one) for one in values] if good else []
+
+
+def _beside(name: str, what: str, names: Mapping[str, Any]) -> str:
+    """The number of the input or of a floor that belongs to a score: input_psnr, ab_input_top1."""
+    parts = name.split("_")
+    for cut in range(len(parts)):
+        other = "_".join([*parts[:cut], what, *parts[cut:]])
+        if other in names and other != name:
+            return other
+    return ""
+
+
+def _score(numbers: Mapping[str, Any], name: str) -> str:
+    """One score with its interval and what stands beside it."""
+    values = _values(numbers.get(name))
+    if not values:
+        return "-"
+    mean, half = intervals.interval(values)
+    given = numbers.get("interval")
+    for known in (numbers.get(f"{name}/interval"), given.get(name) if type(given) is dict else None):
+        half = float(known) if _is_number(known) else half
+    text = f"{mean:.4g}" + (f" ± {half:.2g}" if math.isfinite(half) else "")
+    floor = numbers.get("floor")
+    floor = floor.get(name) if isinstance(floor, dict) else None
+    told = [f"floor {floor:.4g}"] if _is_number(floor) else []
+    for what, called in (("floor", "floor"), ("halves", "two halves of the truth"), ("input", "input")):
+        other = _values(numbers.get(_beside(name, what, numbers)))
+        told += [f"{called} {np.mean(other):.4g}"] if other else []
+    return text + (f" ({', '.join(told)})" if told else "")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
