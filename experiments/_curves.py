@@ -1,11 +1,11 @@
 """Which curves the page of `experiments.report` draws, and their numbers."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from experiments import _facts
 from experiments._runs import Story
 
 NOT_DRAWN = {"step", "seconds", "epoch"}
@@ -34,7 +34,7 @@ def charts(stories: Sequence[Story], labels: Sequence[str]) -> list[dict[str, An
     ):
         names = dict.fromkeys(name for table in tables for name in table)
         left = [name for name in names if name not in NOT_DRAWN and not name.endswith("/interval")]
-        groups = {name: (name,) for name in left}
+        groups = _with_input(left)
         if kind == "train":
             together = {title: tuple(x for x in of if x in left) for title, of in TOGETHER.items()}
             taken = {name for of in together.values() for name in of}
@@ -51,6 +51,16 @@ def charts(stories: Sequence[Story], labels: Sequence[str]) -> list[dict[str, An
             for number, (title, of) in enumerate(groups.items())
         ]
     return found
+
+
+def _with_input(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Scores, each in a chart with that of the input; floors are lines of their own."""
+    companions = {_facts.beside(name, what, names) for name in names for what in _facts.COMPANIONS}
+    return {
+        name: tuple(filter(None, (name, _facts.beside(name, "input", names))))
+        for name in names
+        if name not in companions
+    }
 
 
 def columns(table: Mapping[str, np.ndarray]) -> dict[str, list[float | int]]:

@@ -4,7 +4,7 @@ import datetime
 import math
 import pathlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from jaxgan.run import scoring
 Row = tuple[str, list[str]]  # what, and of each run
 UNKNOWN = "not recorded"
 OF_THIS_MACHINE = ("workdir", "process_id", "num_processes", "coordinator_address", "dry_run")
+# Numbers that stand beside a score, and what they are called.
+COMPANIONS = {"floor": "floor", "halves": "two halves of the truth", "input": "input"}
 NOT_SCORES = {  # of evaluation.json and results.json
     *("step", "seeds", "seconds", "num_samples", "num_real", "num_fake", "num_floor", "seed", "k"),
     *("feature_dim", "frechet_distance_error", "kernel_distance_error", "score_std"),
@@ -112,7 +114,12 @@ def overview(stories: Sequence[Story], exhibits: Sequence[Exhibits]) -> list[Row
       A row a fact.
     """
     each = [_overview(*pair) for pair in zip(stories, exhibits, strict=True)]
-    return [(name, [of[name] for of in each]) for name in each[0]]
+    rows = [(name, [of[name] for of in each]) for name in each[0]]
+    lost = [name for name, values in rows if set(values) == {UNKNOWN}]
+    found = [row for row in rows if row[0] not in lost]
+    if lost:
+        found.append((UNKNOWN, [", ".join(lost)] * len(each)))  # of runs of older versions
+    return found
 
 
 def _overview(story: Story, made: Exhibits) -> dict[str, str]:
@@ -131,13 +138,24 @@ def _overview(story: Story, made: Exhibits) -> dict[str, str]:
         "generator": f"{made.parameters:,} parameters" if made.parameters else "not loaded",
         "devices": devices + (f", {processes} processes" if processes != 1 else ""),
         "training time": duration(story.seconds),
-        "speed (median)": f"{story.rate:,.0f} images/s" if story.rate == story.rate else UNKNOWN,
+        "speed (median)": _speed(story),
         "peak memory": _memory(ends),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "system": str(machine.get("system", UNKNOWN)),
-        "started": str(starts[0].get("time", UNKNOWN))[:16].replace("T", " ") if starts else UNKNOWN,
+        "started": str(starts[0].get("time", UNKNOWN))[:16].replace("T", " ")
+        if starts
+        else UNKNOWN,
         "checkpoint shown": f"step {made.step:,}" if made.step >= 0 else "none",
     }
+
+
+def _speed(story: Story) -> str:
+    """Examples a second."""
+    if not math.isfinite(story.rate):
+        return UNKNOWN
+    shapes = story.record["data"].get("shapes")
+    of_text = isinstance(shapes, dict) and "text" in shapes
+    return f"{story.rate:,.4g} {'texts' if of_text else 'images'}/s"
 
 
 def _data(record: Mapping[str, Any]) -> str:
@@ -185,7 +203,11 @@ def settings(stories: Sequence[Story]) -> tuple[list[Row], list[Row], str]:
         return differ, same, "The runs differ in:"
     defaults = stories[0].defaults
     if defaults is None:
-        return rows, [], "All settings; the experiment is not installed, so its defaults are unknown."
+        return (
+            rows,
+            [],
+            "All settings; the experiment is not installed, so its defaults are unknown.",
+        )
     own = [name for name in names if name not in defaults or configs[0][name] != defaults[name]]
     lead = "Set for this run; the others are the experiment's defaults."
     return [r for r in rows if r[0] in own], [r for r in rows if r[0] not in own], lead
@@ -247,7 +269,8 @@ def scores(stories: Sequence[Story]) -> list[tuple[str, list[Row]]]:
         ("During training, the last", _last_scores),
     ):
         each = [read(story) for story in stories]
-        if any(each):
+        repeated = read is _last_scores and all(story.results for story in stories)
+        if any(each) and not repeated:
             protocols = dict.fromkeys(p for p in map(_protocol, each) if p)
             more = f" ({'; '.join(protocols)})" if protocols else ""
             found.append((title + more, _score_rows(each)))
@@ -270,9 +293,9 @@ def floors(story: Story) -> dict[str, float]:
         found |= {str(name): float(x) for name, x in floor.items() if _is_number(x)}
     last = _last_scores(story)
     for name in last:
-        beside = _beside(name, "floor", last)
-        if beside:
-            found.setdefault(name, last[beside])
+        floor = beside(name, "floor", last)
+        if floor:
+            found.setdefault(name, last[floor])
     return found
 
 
@@ -300,12 +323,10 @@ def _last_scores(story: Story) -> dict[str, Any]:
 def _score_rows(each: Sequence[Mapping[str, Any]]) -> list[Row]:
     """A row a score; numbers of the input, or of a floor, stand beside it."""
     names = dict.fromkeys(name for of in each for name in of if _is_score(of, name))
-    beside = {
-        _beside(name, what, names) for name in names for what in ("input", "floor", "halves")
-    }
+    companions = {beside(name, what, names) for name in names for what in COMPANIONS}
     rows = []
     for name in names:
-        if name not in beside:
+        if name not in companions:
             better = evaluate.BETTER.get(name) or ("higher" if name in scoring.HIGHER else "")
             more = f" ({better} is better)" if better else ""
             rows.append((name.replace("_", " ") + more, [_score(of, name) for of in each]))
@@ -325,8 +346,17 @@ def _values(value: Any) -> list[float]:
     return [float(one) for one in values] if good else []
 
 
-def _beside(name: str, what: str, names: Mapping[str, Any]) -> str:
-    """The number of the input or of a floor that belongs to a score: input_psnr, ab_input_top1."""
+def beside(name: str, what: str, names: Collection[str]) -> str:
+    """Finds the number of the input, or of a floor, that belongs to a score.
+
+    Args:
+      name: of the score, such as "psnr" or "ab_top1".
+      what: "input", "floor" or "halves".
+      names: of all numbers.
+
+    Returns:
+      Such as "input_psnr" or "ab_input_top1"; empty where there is none.
+    """
     parts = name.split("_")
     for cut in range(len(parts)):
         other = "_".join([*parts[:cut], what, *parts[cut:]])
@@ -342,14 +372,17 @@ def _score(numbers: Mapping[str, Any], name: str) -> str:
         return "-"
     mean, half = intervals.interval(values)
     given = numbers.get("interval")
-    for known in (numbers.get(f"{name}/interval"), given.get(name) if type(given) is dict else None):
+    for known in (
+        numbers.get(f"{name}/interval"),
+        given.get(name) if type(given) is dict else None,
+    ):
         half = float(known) if _is_number(known) else half
     text = f"{mean:.4g}" + (f" ± {half:.2g}" if math.isfinite(half) else "")
     floor = numbers.get("floor")
     floor = floor.get(name) if isinstance(floor, dict) else None
     told = [f"floor {floor:.4g}"] if _is_number(floor) else []
-    for what, called in (("floor", "floor"), ("halves", "two halves of the truth"), ("input", "input")):
-        other = _values(numbers.get(_beside(name, what, numbers)))
+    for what, called in COMPANIONS.items():
+        other = _values(numbers.get(beside(name, what, numbers)))
         told += [f"{called} {np.mean(other):.4g}"] if other else []
     return text + (f" ({', '.join(told)})" if told else "")
 

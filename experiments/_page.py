@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,8 @@ class Page:
         self._stories, self._exhibits = stories, exhibits
         self._labels = _facts.labels([story.path for story in stories])
         self._most = BYTES // len(stories)
+        self._frames = [self._of_steps(*pair) for pair in enumerate(stories)]
+        self._charts = _curves.charts(stories, self._labels)
 
     def text(self, *, smoothing: float, reload: float) -> str:
         """Writes the page.
@@ -92,7 +94,7 @@ class Page:
                 "form-action 'none'",
             ]
         )
-        return "\n".join(
+        page = "\n".join(
             [
                 '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
                 f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
@@ -110,6 +112,7 @@ class Page:
                 "</body>\n</html>\n",
             ]
         )
+        return page.encode("utf-8", "replace").decode()  # a path may hold bytes that are no text
 
     def _lead(self) -> str:
         lines = []
@@ -151,7 +154,6 @@ class Page:
     # ---- samples over time
 
     def _samples(self) -> str:
-        self._frames: list[list[dict[str, Any]]] = []
         figures = [self._of_run(n, story) for n, story in enumerate(self._stories)]
         steps = self._steps()
         if not steps:
@@ -168,8 +170,8 @@ class Page:
     def _steps(self) -> list[int]:
         return sorted({frame["step"] for frames in self._frames for frame in frames})
 
-    def _of_run(self, number: int, story: Story) -> str:
-        """The samples of a run, the newest shown, beside real examples."""
+    def _of_steps(self, number: int, story: Story) -> list[dict[str, Any]]:
+        """The samples of a run for the script: "step", "alt", and "lines" or a "picture"."""
         most = int(0.6 * self._most / max(1, len(story.frames)))
         frames = []
         for frame in story.frames:
@@ -179,27 +181,28 @@ class Page:
                 entry["lines"] = list(frame.lines)
             else:
                 try:
-                    picture = _uris.of_file(frame.picture, most=min(most, 400_000))
+                    entry["picture"] = _uris.of_file(frame.picture, most=min(most, 400_000))
                 except UserError:
                     continue  # damaged, or gone meanwhile
-                entry |= {"uri": picture.uri, "size": (picture.width, picture.height)}
             frames.append(entry)
-        self._frames.append(frames)
+        return frames
+
+    def _of_run(self, number: int, story: Story) -> str:
+        """The samples of a run, the newest shown, beside real examples."""
+        frames = self._frames[number]
         if not frames:
             return f"<figure>{self._named(number)}<p>No samples yet.</p></figure>"
-        last = frames[-1]
-        shown = ""
-        if any("uri" in frame for frame in frames):
-            newest = next(frame for frame in reversed(frames) if "uri" in frame)
-            shown += _image(newest["uri"], newest["size"], newest["alt"])
-            if newest is last:
-                del last["uri"]  # it stands in the page once
+        last, shown = frames[-1], ""
+        pictures = [frame for frame in frames if "picture" in frame]
+        if pictures:
+            shown += _image(pictures[-1]["picture"], pictures[-1]["alt"])
         if any("lines" in frame for frame in frames):
             items = "".join(f"<li>{html.escape(line)}</li>" for line in last.get("lines", ()))
             shown += f'<ol class="lines" aria-label="{html.escape(last["alt"])}">{items}</ol>'
         at = f'<span class="at soft">step {last["step"]:,}</span>'
         figure = f'<figure data-frames="{number}">{self._named(number, at)}{shown}</figure>'
-        return figure + self._real(number, story)
+        figures = figure + self._real(number, story)
+        return figures if len(self._labels) == 1 else f'<div class="cell">{figures}</div>'
 
     def _real(self, number: int, story: Story) -> str:
         if story.real is None:
@@ -209,7 +212,7 @@ class Page:
         except UserError:
             return ""
         alt = f"Training examples of {self._labels[number]}"
-        image = _image(picture.uri, (picture.width, picture.height), alt)
+        image = _image(picture, alt)
         return f"<figure>{self._named(number, 'Real examples, to compare with')}{image}</figure>"
 
     # ---- what was made of a checkpoint
@@ -223,7 +226,7 @@ class Page:
         if not figures:
             return ""
         lead = "<p>Drag a slider, or use the arrow keys, to uncover what the generator made.</p>"
-        return lead + f'<div class="runs">{"".join(figures)}</div>'
+        return lead + f'<div class="pairs">{"".join(figures)}</div>'
 
     def _pair(self, number: int, row: int, pair: Any, most: int) -> str:
         """One image before and after, with a slider, and what else there is of it."""
@@ -231,10 +234,10 @@ class Page:
         shown = [_uris.of_array(pair[name], most=most) for name in names]
         alts = [f"{name}, picture {row + 1}" for name in names]
         first, second, *rest = [
-            _image(x.uri, (x.width, x.height), alt, more=more)
+            _image(x, alt, more=more)
             for x, alt, more in zip(shown, alts, ["before", "after", *names], strict=False)
         ]
-        what = f"{names[0]} on the left, {names[1]} on the right of the slider"
+        what = f"{names[0]} on the left, {names[1]} on the right"
         other = "".join(
             f"<div>{image}<span class='soft'>{html.escape(name)}</span></div>"
             for image, name in zip(rest, names[2:], strict=True)
@@ -253,7 +256,7 @@ class Page:
                 continue
             picture = _uris.of_array(made.interpolations, most=int(0.1 * self._most))
             alt = f"Grid: each row leads from one sample to another, step {made.step:,}"
-            image = _image(picture.uri, (picture.width, picture.height), alt)
+            image = _image(picture, alt)
             more = f"Each row leads from one sample to another; step {made.step:,}"
             figures.append(f"<figure>{self._named(number, more)}{image}</figure>")
         return f'<div class="runs">{"".join(figures)}</div>' if figures else ""
@@ -278,7 +281,9 @@ class Page:
             return lead + self._near_lines(near)
         each = int(0.1 * self._most / near.nearest[:, :, 0, 0, 0].size)
         sets = []
-        for sample, nearest, distance in zip(near.samples, near.nearest, near.distance, strict=True):
+        for sample, nearest, distance in zip(
+            near.samples, near.nearest, near.distance, strict=True
+        ):
             cells = [_cell(sample, "sample", f"Sample {len(sets) + 1}", each)]
             cells += [
                 _cell(x, f"{d:.1f}", f"Training example at distance {d:.1f}", each)
@@ -291,9 +296,7 @@ class Page:
         rows = [
             f"<tr><td>{html.escape(line)}</td><td>{html.escape(lines[0])}</td>"
             f'<td class="number">{distance[0]:g}</td></tr>'
-            for line, lines, distance in zip(
-                near.samples, near.nearest, near.distance, strict=True
-            )
+            for line, lines, distance in zip(near.samples, near.nearest, near.distance, strict=True)
         ]
         head = "<th>sample</th><th>nearest training example</th><th class='number'>differ</th>"
         return (
@@ -311,7 +314,6 @@ class Page:
         )
 
     def _curves(self, smoothing: float) -> str:
-        self._charts = _curves.charts(self._stories, self._labels)
         if not self._charts:
             return ""
         axes = "".join(
@@ -369,7 +371,9 @@ class Page:
         head = ["run"] if len(self._labels) > 1 else []
         head += ["step", "what", "", "time (UTC)"]
         inside = "".join(f"<th>{name}</th>" for name in head)
-        table = f"<table><thead><tr>{inside}</tr></thead><tbody>{''.join(rows[:200])}</tbody></table>"
+        table = (
+            f"<table><thead><tr>{inside}</tr></thead><tbody>{''.join(rows[:200])}</tbody></table>"
+        )
         more = f"<p class='soft'>{len(rows) - 200} more.</p>" if len(rows) > 200 else ""
         return f'<div class="scroll">{table}</div>{more}'
 
@@ -403,7 +407,7 @@ class Page:
             "runs": [
                 {
                     "label": label,
-                    "frames": frames,
+                    "frames": [_for_script(frame, frame is frames[-1]) for frame in frames],
                     "train": _curves.columns(story.lines),
                     "eval": _curves.columns(story.scores),
                     "floors": _facts.floors(story),
@@ -418,6 +422,14 @@ class Page:
                 )
             ],
         }
+
+
+def _for_script(frame: Mapping[str, Any], shown: bool) -> dict[str, Any]:
+    """A frame as the script takes it; the picture that is shown stands in the page once."""
+    found = {name: value for name, value in frame.items() if name != "picture"}
+    if "picture" in frame and not shown:
+        found["uri"] = frame["picture"].uri
+    return found
 
 
 def as_json(value: Any) -> str:
@@ -448,18 +460,19 @@ def _digest(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _image(uri: str, size: tuple[int, int], alt: str, *, more: str = "") -> str:
+def _image(picture: _uris.Picture, alt: str, *, more: str = "") -> str:
     """An image; small ones are enlarged as they are, pixel by pixel."""
-    names = ["shown", *(["fine"] if max(size) <= 400 else []), *([more] if more else [])]
+    width, height = picture.width, picture.height
+    names = ["shown", *(["fine"] if max(width, height) <= 400 else []), *([more] if more else [])]
     return (
-        f'<img class="{" ".join(names)}" src="{uri}" width="{size[0]}" height="{size[1]}" '
+        f'<img class="{" ".join(names)}" src="{picture.uri}" width="{width}" height="{height}" '
         f'alt="{html.escape(alt)}">'
     )
 
 
 def _cell(image: np.ndarray, text: str, alt: str, most: int) -> str:
     picture = _uris.of_array(image, most=max(2000, most))
-    return f"<div>{_image(picture.uri, (picture.width, picture.height), alt)}{text}</div>"
+    return f"<div>{_image(picture, alt)}{text}</div>"
 
 
 def _table(

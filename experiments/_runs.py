@@ -99,7 +99,9 @@ class Story:
     def rate(self) -> float:
         """Images a second, the median; NaN where that was not logged."""
         found = self.lines.get("images_per_second", np.empty(0))
-        return statistics.median(found[np.isfinite(found)] if np.isfinite(found).any() else [math.nan])
+        return statistics.median(
+            found[np.isfinite(found)] if np.isfinite(found).any() else [math.nan]
+        )
 
 
 def read(workdir: str, *, module: str = "") -> Story:
@@ -120,12 +122,12 @@ def read(workdir: str, *, module: str = "") -> Story:
     lines = rundir.read_metrics(path)
     log = path / "metrics.jsonl"
     if not lines and log.is_file() and log.stat().st_size > 0:
-        raise UserError(f"{log} holds no line of this version's logs: each has a step; move it away")
+        raise UserError(
+            f"{log} holds no line of this version's logs: each has a step; move it away"
+        )
     frames, sessions = _frames(path / "samples"), history.read(path)
     if not lines and not frames:
-        raise UserError(
-            f"{workdir} holds neither samples nor logs yet; train past --sample_every or --log_every"
-        )
+        raise UserError(f"{workdir} holds neither samples nor logs yet; train past --sample_every")
     real = path / "samples" / "real.png"
     trained = [line for line in lines if not any(name.startswith("eval/") for name in line)]
     scored = [line for line in lines if any(name.startswith("eval/") for name in line)]
@@ -288,8 +290,6 @@ def _defaults(record: Mapping[str, Any], module: str) -> dict[str, Any] | None:
         config = importlib.import_module(name).Config
     except (ImportError, AttributeError) as error:
         if module:
-            raise UserError(
-                f"--module={module} has no Config: {types.one_line(error)}"
-            ) from error
+            raise UserError(f"--module={module} has no Config: {types.one_line(error)}") from error
         return None
     return {field.name: field.default for field in dataclasses.fields(config)}

@@ -93,8 +93,11 @@ def _write(
         if config.checkpoint == "none":
             known[place] = newest, _exhibits.Exhibits()
             continue
-        known[place] = newest, _exhibits.gather(
-            story.path, module=config.module, data_dir=config.data_dir, which=config.checkpoint
+        known[place] = (
+            newest,
+            _exhibits.gather(
+                story.path, module=config.module, data_dir=config.data_dir, which=config.checkpoint
+            ),
         )
         for note in known[place][1].notes:
             print(f"note: {place}: {note}", flush=True)

@@ -1,0 +1,151 @@
+"""The page of a run in a real browser: headless Chromium from the system's packages."""
+
+import os
+import shutil
+import sys
+import time
+
+import pytest
+
+from experiments import report
+from tests.helpers import told
+
+told.need_library()
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), "")
+if not BROWSER:
+    pytest.skip("no Chromium: apt-get install chromium", allow_module_level=True)
+
+
+class Opened:
+    """A page in a browser, with what it said and asked for."""
+
+    def __init__(self, browser, path, **options):
+        self.context = browser.new_context(**options)
+        self.page, self.said, self.asked = self.context.new_page(), [], []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.path = path
+        self.page.goto(f"file://{path}")
+
+    def seconds(self):
+        """Until it was drawn, by the browser's own clock."""
+        return self.page.evaluate("performance.now()") / 1000
+
+    def value(self, script):
+        return self.page.evaluate(script)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as player:
+        running = player.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """The page of two runs, one of them with alarms and hostile settings."""
+    folder = tmp_path_factory.mktemp("browser")
+    one = told.image_run(folder / "one", gen_lr=0.1, note=told.EVIL)
+    signs = {"guard/alarms": 1.0, "guard/signs": told.EVIL}
+    told.append(one, "metrics.jsonl", told.line(420, **signs))
+    told.append(one, "metrics.jsonl", {"step": 400, "eval/kl": 0.5, "eval/kl/interval": 0.1})
+    other = told.image_run(folder / "other", shade=70)
+    return report.run(report.Config(workdir=f"{one},{other}", out=str(folder / "both.html")))
+
+
+def test_sliders_curves_and_no_request(browser, both):
+    opened = Opened(browser, both, viewport={"width": 1280, "height": 900})
+    page = opened.page
+    first = "document.querySelector('[data-frames] img')"
+    before = opened.value(f"{first}.src")
+    page.focus("#step")
+    page.keyboard.press("ArrowLeft")
+    assert opened.value(f"{first}.src") != before
+    assert opened.value(f"{first}.alt") == "Samples of one at step 300"
+    assert page.inner_text("#step-out") == "step 300"
+    page.keyboard.press("End")
+    assert opened.value(f"{first}.src") == before
+    chart = page.locator(".chart").filter(has_text="losses")
+    chart.scroll_into_view_if_needed()
+    over = chart.locator(".u-over").bounding_box()
+    page.mouse.move(over["x"] + 5, over["y"] + over["height"] / 2)
+    legend = chart.locator(".u-legend").inner_text()
+    assert "100" in legend and "1.3679" in legend  # gen/loss of step 100: 1 + exp(-1)
+    assert opened.value("window.evil") is None
+    assert opened.said == [] and [url for url in opened.asked if not url.startswith("data:")] == [
+        f"file://{both}"
+    ]
+
+
+def test_curves_answer_to_the_keyboard_and_to_their_scales(browser, both):
+    page = Opened(browser, both).page
+    chart = page.locator(".chart").filter(has_text="losses")
+    chart.focus()
+    page.keyboard.press("Home")
+    told_text = chart.locator(".told").text_content()
+    assert told_text.startswith("step 100: ") and "one gen/loss 1.3679" in told_text
+    page.fill("#smooth", "0.9")
+    page.check("#log-y")
+    page.check("#log-x")
+    page.select_option("#axis", "seconds")
+    page.keyboard.press("Tab")
+    chart.focus()
+    page.keyboard.press("Home")
+    assert chart.locator(".told").text_content().startswith("hours 0.0027778: ")
+
+
+def test_a_phone_shows_all_of_it_in_the_dark(browser, both):
+    opened = Opened(browser, both, viewport={"width": 400, "height": 800}, color_scheme="dark")
+    assert opened.value("document.documentElement.scrollWidth") == 400
+    paper = opened.value("getComputedStyle(document.body).backgroundColor")
+    assert paper == "rgb(19, 21, 24)"
+    widths = opened.value("[...document.querySelectorAll('.uplot')].map((x) => x.clientWidth)")
+    assert widths and max(widths) <= 400
+
+
+def test_a_watched_page_reads_itself_anew_and_stays_as_it_was(browser, tmp_path, monkeypatch):
+    workdir = told.image_run(tmp_path / "run", steps=200)
+
+    def look(seconds):
+        opened = Opened(browser, workdir / "report.html")
+        opened.page.focus("#step")
+        opened.page.keyboard.press("Home")
+        told.append(workdir, "metrics.jsonl", told.line(400))
+        raise KeyboardInterrupt(opened)
+
+    monkeypatch.setattr(report.time, "sleep", look)
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        report.run(report.Config(workdir=str(workdir), watch=1.0))
+    opened = stopped.value.args[0]
+    monkeypatch.undo()
+    report.run(report.Config(workdir=str(workdir)))
+    opened.page.wait_for_function("!document.body.innerText.includes('reads itself anew')")
+    assert "finished at step 400" in opened.page.inner_text("header")
+    assert opened.page.inner_text("#step-out") == "step 100"
+
+
+@pytest.mark.slow  # trains the quickstart: minutes
+def test_the_page_of_the_quickstart_is_small_and_quick(browser, tmp_path):
+    from experiments import mnist
+
+    workdir = tmp_path / "quick"
+    mnist.run(mnist.Config(workdir=str(workdir), **_quickstart()))
+    path = report.run(report.Config(workdir=str(workdir)))
+    assert os.path.getsize(path) < 3_000_000
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        opened = Opened(browser, path, viewport={"width": 1280, "height": 900})
+        times.append(max(opened.seconds(), time.perf_counter() - began))
+        assert opened.said == []
+    assert min(times) < 2, times
+
+
+def _quickstart():
+    from tests.helpers import flagfile
+
+    return flagfile.settings("quickstart")
