@@ -155,7 +155,8 @@ def _speed(story: Story) -> str:
         return UNKNOWN
     shapes = story.record["data"].get("shapes")
     of_text = isinstance(shapes, dict) and "text" in shapes
-    return f"{story.rate:,.4g} {'texts' if of_text else 'images'}/s"
+    number = f"{story.rate:,.0f}" if story.rate >= 100 else f"{story.rate:.3g}"
+    return f"{number} {'texts' if of_text else 'images'}/s"
 
 
 def _data(record: Mapping[str, Any]) -> str:

@@ -234,7 +234,7 @@ class Page:
         shown = [_uris.of_array(pair[name], most=most) for name in names]
         alts = [f"{name}, picture {row + 1}" for name in names]
         first, second, *rest = [
-            _image(x, alt, more=more)
+            _image(x, alt, more=more, fine=64)
             for x, alt, more in zip(shown, alts, ["before", "after", *names], strict=False)
         ]
         what = f"{names[0]} on the left, {names[1]} on the right"
@@ -460,10 +460,10 @@ def _digest(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _image(picture: _uris.Picture, alt: str, *, more: str = "") -> str:
-    """An image; small ones are enlarged as they are, pixel by pixel."""
+def _image(picture: _uris.Picture, alt: str, *, more: str = "", fine: int = 400) -> str:
+    """An image; those of so many pixels a side or fewer are enlarged pixel by pixel."""
     width, height = picture.width, picture.height
-    names = ["shown", *(["fine"] if max(width, height) <= 400 else []), *([more] if more else [])]
+    names = ["shown", *(["fine"] if max(width, height) <= fine else []), *([more] if more else [])]
     return (
         f'<img class="{" ".join(names)}" src="{picture.uri}" width="{width}" height="{height}" '
         f'alt="{html.escape(alt)}">'

@@ -16,7 +16,10 @@
   }
   function recall() {
     let kept = null;
-    try { kept = JSON.parse(sessionStorage.getItem(place)); } catch (error) { /* not allowed */ }
+    try {
+      kept = JSON.parse(sessionStorage.getItem(place));
+      sessionStorage.removeItem(place);  // it is for this reload alone
+    } catch (error) { /* not allowed */ }
     if (!kept) return;
     each("input[id], select[id]", (x) => {
       if (!(x.id in kept) || (x.id === "step" && kept.atEnd)) return;
@@ -24,10 +27,8 @@
     });
     each("details[id]", (x) => { if (x.id in kept) x.open = kept[x.id]; });
   }
-  if (data.reload) {
-    recall();
-    setTimeout(() => { keep(); location.reload(); }, 1000 * data.reload);
-  }
+  recall();
+  if (data.reload) setTimeout(() => { keep(); location.reload(); }, 1000 * data.reload);
 
   // ---- samples over time
   const slider = byId("step");
