@@ -21,13 +21,14 @@ if not BROWSER:
 class Opened:
     """A page in a browser, with what it said and asked for."""
 
-    def __init__(self, browser, path, **options):
+    def __init__(self, browser, path, *, stopped=False, **options):
         self.context = browser.new_context(**options)
         self.page, self.said, self.asked = self.context.new_page(), [], []
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
-        self.path = path
+        if stopped:  # its clock: nothing happens by itself
+            self.page.clock.install()
         self.page.goto(f"file://{path}")
 
     def value(self, script):
@@ -105,24 +106,24 @@ def test_a_phone_shows_all_of_it_in_the_dark(browser, both):
 
 
 def test_a_watched_page_reads_itself_anew_and_stays_as_it_was(browser, tmp_path, monkeypatch):
-    workdir = told.image_run(tmp_path / "run", steps=200)
+    workdir, opened = told.image_run(tmp_path / "run", steps=200), []
 
     def look(seconds):
-        opened = Opened(browser, workdir / "report.html")
-        opened.page.focus("#step")
-        opened.page.keyboard.press("Home")
+        opened.append(Opened(browser, workdir / "report.html", stopped=True))
+        opened[0].page.focus("#step")
+        opened[0].page.keyboard.press("Home")
         told.append(workdir, "metrics.jsonl", told.line(400))
-        raise KeyboardInterrupt(opened)
 
-    monkeypatch.setattr(report.time, "sleep", look)
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        report.run(report.Config(workdir=str(workdir), watch=1.0))
-    opened = stopped.value.args[0]
-    monkeypatch.undo()
-    report.run(report.Config(workdir=str(workdir)))
-    opened.page.locator("footer").filter(has_not_text="reads itself anew").wait_for()
-    assert "finished at step 400" in opened.page.inner_text("header")
-    assert opened.page.inner_text("#step-out") == "step 100"
+    with monkeypatch.context() as patched:
+        patched.setattr(report.time, "sleep", look)
+        report.run(report.Config(workdir=str(workdir), watch=60.0))
+    page = opened[0].page
+    assert "still" not in page.inner_text("header") and "60 seconds" in page.inner_text("footer")
+    page.clock.fast_forward(61_000)
+    page.locator("footer").filter(has_not_text="reads itself anew").wait_for()
+    assert "finished at step 400" in page.inner_text("header")
+    assert page.inner_text("#step-out") == "step 100"
+    assert opened[0].said == []
 
 
 @pytest.mark.slow  # trains the quickstart: minutes
