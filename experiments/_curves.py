@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import _facts
+from experiments import _scored
 from experiments._runs import Story
 
 NOT_DRAWN = {"step", "seconds", "epoch"}
@@ -55,9 +55,11 @@ def charts(stories: Sequence[Story], labels: Sequence[str]) -> list[dict[str, An
 
 def _with_input(names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Scores, each in a chart with that of the input; floors are lines of their own."""
-    companions = {_facts.beside(name, what, names) for name in names for what in _facts.COMPANIONS}
+    companions = {
+        _scored.beside(name, what, names) for name in names for what in _scored.COMPANIONS
+    }
     return {
-        name: tuple(filter(None, (name, _facts.beside(name, "input", names))))
+        name: tuple(filter(None, (name, _scored.beside(name, "input", names))))
         for name in names
         if name not in companions
     }

@@ -8,15 +8,12 @@ import base64
 import hashlib
 import html
 import importlib.metadata
-import json
-import math
 import pathlib
-from collections.abc import Mapping, Sequence
+import string
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from experiments import _curves, _facts, _uris
+from experiments import _curves, _facts, _frames, _gallery, _markup, _scored
 from experiments._exhibits import Exhibits
 from experiments._runs import Story
 from jaxgan import __version__
@@ -24,7 +21,18 @@ from jaxgan.types import UserError
 
 FOLDER = pathlib.Path(__file__).parent / "page"
 LIBRARY = "uplot-python"  # carries uPlot, 120 kB
+# Nothing is fetched, and no script runs but those that are named after this by their digests.
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; "
+    "form-action 'none'; script-src "
+)
 BYTES = 2_000_000  # of all pictures
+SHARES = {"samples": 0.55, "real": 0.08, "pairs": 0.2, "interpolations": 0.08, "neighbours": 0.09}
+GALLERIES = {
+    "pairs": ("Before and after", _gallery.pairs),
+    "interpolations": ("Interpolations", _gallery.interpolations),
+    "neighbours": ("Nearest training examples", _gallery.neighbours),
+}
 
 
 def library() -> tuple[str, str]:
@@ -61,7 +69,10 @@ class Page:
         self._stories, self._exhibits = stories, exhibits
         self._labels = _facts.labels([story.path for story in stories])
         self._most = BYTES // len(stories)
-        self._frames = [self._of_steps(*pair) for pair in enumerate(stories)]
+        self._frames = [
+            _frames.shown(story, label, most=int(SHARES["samples"] * self._most))
+            for story, label in zip(stories, self._labels, strict=True)
+        ]
         self._charts = _curves.charts(stories, self._labels)
 
     def text(self, *, smoothing: float, reload: float) -> str:
@@ -75,42 +86,26 @@ class Page:
           HTML.
         """
         script, style = library()
-        own = [(FOLDER / name).read_text("utf-8") for name in ("page.css", "page.js")]
+        template, own_style, own_script = (
+            (FOLDER / name).read_text("utf-8") for name in ("page.html", "page.css", "page.js")
+        )
+        scripts = [script, own_script]
         sections = [section for section in self._sections(smoothing) if section[2]]
-        title = f"{', '.join(self._labels)} - jaxgan report"
-        links = "".join(f'<li><a href="#{name}">{what}</a></li>' for name, what, _ in sections)
-        body = "".join(
-            f'<section id="{name}"><h2>{what}</h2>{content}</section>'
-            for name, what, content in sections
-        )
-        scripts = [script, own[1]]
-        policy = "; ".join(
-            [
-                "default-src 'none'",
-                "img-src data:",
-                "style-src 'unsafe-inline'",
-                f"script-src {' '.join(map(_digest, scripts))}",
-                "base-uri 'none'",
-                "form-action 'none'",
-            ]
-        )
-        page = "\n".join(
-            [
-                '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-                f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-                '<meta name="viewport" content="width=device-width, initial-scale=1">',
-                f"<title>{html.escape(title)}</title>",
-                f"<style>{style}\n{own[0]}</style>\n</head>\n<body>",
-                f"<header><h1>{html.escape(', '.join(self._labels))}</h1>{self._lead()}</header>",
-                f'<nav aria-label="Sections"><ul>{links}</ul></nav>',
-                f"<main>{body}</main>",
-                f"<footer>{self._foot(reload)}</footer>",
-                '<noscript><p class="soft">Curves and sliders need JavaScript, which is in this '
-                "file.</p></noscript>",
-                f'<script type="application/json" id="data">{as_json(self._data(reload))}</script>',
-                *(f"<script>{each}</script>" for each in scripts),
-                "</body>\n</html>\n",
-            ]
+        names = html.escape(", ".join(self._labels))
+        page = string.Template(template).substitute(
+            policy=POLICY + " ".join(map(_digest, scripts)),
+            title=f"{names} - jaxgan report",
+            style=f"{style}\n{own_style}",
+            heading=names,
+            lead=self._lead(),
+            links="".join(f'<li><a href="#{name}">{what}</a></li>' for name, what, _ in sections),
+            body="".join(
+                f'<section id="{name}"><h2>{what}</h2>{content}</section>'
+                for name, what, content in sections
+            ),
+            foot=self._foot(reload),
+            data=_markup.as_json(self._data(reload)),
+            scripts="\n".join(f"<script>{each}</script>" for each in scripts),
         )
         return page.encode("utf-8", "replace").decode()  # a path may hold bytes that are no text
 
@@ -127,12 +122,20 @@ class Page:
 
     def _sections(self, smoothing: float) -> list[tuple[str, str, str]]:
         """(name, title, content) of each; what there is nothing of is empty."""
+        labels = self._labels
         return [
-            ("summary", "What was trained", _table(_facts.overview(*self._zipped()), self._labels)),
-            ("samples", "Samples", self._samples()),
-            ("pairs", "Before and after", self._pairs()),
-            ("interpolations", "Interpolations", self._interpolations()),
-            ("neighbours", "Nearest training examples", self._neighbours()),
+            ("summary", "What was trained", self._summary()),
+            (
+                "samples",
+                "Samples",
+                _frames.gallery(
+                    self._stories, labels, self._frames, most=int(SHARES["real"] * self._most)
+                ),
+            ),
+            *(
+                (name, title, make(self._exhibits, labels, most=int(SHARES[name] * self._most)))
+                for name, (title, make) in GALLERIES.items()
+            ),
             ("scores", "Scores", self._scores()),
             ("curves", "Curves", self._curves(smoothing)),
             ("events", "What happened", self._events()),
@@ -140,176 +143,13 @@ class Page:
             ("reproduce", "Reproduce", self._reproduce()),
         ]
 
-    def _zipped(self) -> tuple[Sequence[Story], Sequence[Exhibits]]:
-        return self._stories, self._exhibits
-
-    def _named(self, number: int, more: str = "") -> str:
-        """The caption of a run's figure; of a single run only what is more."""
-        if len(self._labels) == 1:
-            return f"<figcaption>{more}</figcaption>" if more else ""
-        swatch = f'<span class="swatch" style="background:var(--c{number % 6})"></span>'
-        label = html.escape(self._labels[number])
-        return f"<figcaption>{swatch}<b>{label}</b> {more}</figcaption>"
-
-    # ---- samples over time
-
-    def _samples(self) -> str:
-        figures = [self._of_run(n, story) for n, story in enumerate(self._stories)]
-        steps = self._steps()
-        if not steps:
-            return "<p>There are no samples yet; they come every --sample_every steps.</p>"
-        hidden = "" if len(steps) > 1 else " hidden"
-        bar = (
-            f'<div class="bar"{hidden}><label class="wide" for="step">Step'
-            f'<input type="range" id="step" min="0" max="{len(steps) - 1}" '
-            f'value="{len(steps) - 1}"></label><output id="step-out" for="step">'
-            f'step {steps[-1]:,}</output><button type="button" id="play">Play</button></div>'
-        )
-        return bar + f'<div class="runs">{"".join(figures)}</div>'
-
-    def _steps(self) -> list[int]:
-        return sorted({frame["step"] for frames in self._frames for frame in frames})
-
-    def _of_steps(self, number: int, story: Story) -> list[dict[str, Any]]:
-        """The samples of a run for the script: "step", "alt", and "lines" or a "picture"."""
-        most = int(0.6 * self._most / max(1, len(story.frames)))
-        frames = []
-        for frame in story.frames:
-            entry: dict[str, Any] = {"step": frame.step}
-            entry["alt"] = f"Samples of {self._labels[number]} at step {frame.step:,}"
-            if frame.picture is None:
-                entry["lines"] = list(frame.lines)
-            else:
-                try:
-                    entry["picture"] = _uris.of_file(frame.picture, most=min(most, 400_000))
-                except UserError:
-                    continue  # damaged, or gone meanwhile
-            frames.append(entry)
-        return frames
-
-    def _of_run(self, number: int, story: Story) -> str:
-        """The samples of a run, the newest shown, beside real examples."""
-        frames = self._frames[number]
-        if not frames:
-            return f"<figure>{self._named(number)}<p>No samples yet.</p></figure>"
-        last, shown = frames[-1], ""
-        pictures = [frame for frame in frames if "picture" in frame]
-        if pictures:
-            shown += _image(pictures[-1]["picture"], pictures[-1]["alt"])
-        if any("lines" in frame for frame in frames):
-            items = "".join(f"<li>{html.escape(line)}</li>" for line in last.get("lines", ()))
-            shown += f'<ol class="lines" aria-label="{html.escape(last["alt"])}">{items}</ol>'
-        at = f'<span class="at soft">step {last["step"]:,}</span>'
-        figure = f'<figure data-frames="{number}">{self._named(number, at)}{shown}</figure>'
-        figures = figure + self._real(number, story)
-        return figures if len(self._labels) == 1 else f'<div class="cell">{figures}</div>'
-
-    def _real(self, number: int, story: Story) -> str:
-        if story.real is None:
-            return ""
-        try:
-            picture = _uris.of_file(story.real, most=min(150_000, self._most // 10))
-        except UserError:
-            return ""
-        alt = f"Training examples of {self._labels[number]}"
-        image = _image(picture, alt)
-        return f"<figure>{self._named(number, 'Real examples, to compare with')}{image}</figure>"
-
-    # ---- what was made of a checkpoint
-
-    def _pairs(self) -> str:
-        figures = []
-        for number, made in enumerate(self._exhibits):
-            rows = made.pairs
-            most = int(0.25 * self._most / max(1, 3 * len(rows)))
-            figures += [self._pair(number, row, pair, most) for row, pair in enumerate(rows)]
-        if not figures:
-            return ""
-        lead = "<p>Drag a slider, or use the arrow keys, to uncover what the generator made.</p>"
-        return lead + f'<div class="pairs">{"".join(figures)}</div>'
-
-    def _pair(self, number: int, row: int, pair: Any, most: int) -> str:
-        """One image before and after, with a slider, and what else there is of it."""
-        names = list(pair)
-        shown = [_uris.of_array(pair[name], most=most) for name in names]
-        alts = [f"{name}, picture {row + 1}" for name in names]
-        first, second, *rest = [
-            _image(x, alt, more=more, fine=64)
-            for x, alt, more in zip(shown, alts, ["before", "after", *names], strict=False)
-        ]
-        what = f"{names[0]} on the left, {names[1]} on the right"
-        other = "".join(
-            f"<div>{image}<span class='soft'>{html.escape(name)}</span></div>"
-            for image, name in zip(rest, names[2:], strict=True)
-        )
-        return (
-            f"<figure>{self._named(number, f'Picture {row + 1}: {what}')}"
-            f'<div class="row"><div><div class="compare">{first}{second}</div>'
-            f'<input type="range" class="cut" id="cut-{number}-{row}" min="0" max="100" value="50" '
-            f'aria-label="Picture {row + 1}: {what}"></div>{other}</div></figure>'
-        )
-
-    def _interpolations(self) -> str:
-        figures = []
-        for number, made in enumerate(self._exhibits):
-            if made.interpolations is None:
-                continue
-            picture = _uris.of_array(made.interpolations, most=int(0.1 * self._most))
-            alt = f"Grid: each row leads from one sample to another, step {made.step:,}"
-            image = _image(picture, alt)
-            more = f"Each row leads from one sample to another; step {made.step:,}"
-            figures.append(f"<figure>{self._named(number, more)}{image}</figure>")
-        return f'<div class="runs">{"".join(figures)}</div>' if figures else ""
-
-    def _neighbours(self) -> str:
-        parts = []
-        for number, made in enumerate(self._exhibits):
-            notes = "".join(f"<p class='soft'>{html.escape(note)}</p>" for note in made.notes)
-            heading = ""
-            if len(self._labels) > 1 and (made.near or notes):
-                heading = f"<h3>{html.escape(self._labels[number])}</h3>"
-            parts.append(heading + (self._near(made.near) if made.near else "") + notes)
-        return "".join(parts)
-
-    def _near(self, near: Any) -> str:
-        """Samples, each beside the training examples nearest to it."""
-        lead = (
-            "<p>A generator that copies its training data shows itself here: the first of each "
-            f"row is a sample, the others the training examples nearest to it. {near.text}</p>"
-        )
-        if not isinstance(near.samples, np.ndarray):
-            return lead + self._near_lines(near)
-        each = int(0.1 * self._most / near.nearest[:, :, 0, 0, 0].size)
-        sets = []
-        for sample, nearest, distance in zip(
-            near.samples, near.nearest, near.distance, strict=True
-        ):
-            cells = [_cell(sample, "sample", f"Sample {len(sets) + 1}", each)]
-            cells += [
-                _cell(x, f"{d:.1f}", f"Training example at distance {d:.1f}", each)
-                for x, d in zip(nearest, distance, strict=True)
-            ]
-            sets.append(f'<div class="set">{"".join(cells)}</div>')
-        return f'{lead}<div class="near">{"".join(sets)}</div>'
-
-    def _near_lines(self, near: Any) -> str:
-        rows = [
-            f"<tr><td>{html.escape(line)}</td><td>{html.escape(lines[0])}</td>"
-            f'<td class="number">{distance[0]:g}</td></tr>'
-            for line, lines, distance in zip(near.samples, near.nearest, near.distance, strict=True)
-        ]
-        head = "<th>sample</th><th>nearest training example</th><th class='number'>differ</th>"
-        return (
-            f'<div class="scroll"><table><thead><tr>{head}</tr></thead>'
-            f"<tbody>{''.join(rows)}</tbody></table></div>"
-        )
-
-    # ---- numbers
+    def _summary(self) -> str:
+        return _markup.table(_facts.overview(self._stories, self._exhibits), self._labels)
 
     def _scores(self) -> str:
-        tables = _facts.scores(self._stories)
+        tables = _scored.tables(self._stories)
         return "".join(
-            f"<h3>{html.escape(title)}</h3>{_table(rows, self._labels, number=True)}"
+            f"<h3>{html.escape(title)}</h3>{_markup.table(rows, self._labels, number=True)}"
             for title, rows in tables
         )
 
@@ -379,12 +219,12 @@ class Page:
 
     def _settings(self) -> str:
         chosen, rest, lead = _facts.settings(self._stories)
-        shown = _table(chosen, self._labels, mark=len(self._labels) > 1) if chosen else ""
+        shown = _markup.table(chosen, self._labels, mark=len(self._labels) > 1) if chosen else ""
         others = ""
         if rest:
             others = (
                 f'<details id="others"><summary>{len(rest)} more settings</summary>'
-                f"{_table(rest, self._labels)}</details>"
+                f"{_markup.table(rest, self._labels)}</details>"
             )
         return f"<p>{lead}</p>{shown}{others}"
 
@@ -402,15 +242,15 @@ class Page:
         return {
             "id": "|".join(map(str, (story.path for story in self._stories))),
             "reload": reload,
-            "steps": self._steps(),
+            "steps": _frames.all_steps(self._frames),
             "charts": [{k: chart[k] for k in ("kind", "names")} for chart in self._charts],
             "runs": [
                 {
                     "label": label,
-                    "frames": [_for_script(frame, frame is frames[-1]) for frame in frames],
+                    "frames": [frame.for_script(here=frame is frames[-1]) for frame in frames],
                     "train": _curves.columns(story.lines),
                     "eval": _curves.columns(story.scores),
-                    "floors": _facts.floors(story),
+                    "floors": _scored.floors(story),
                     "events": [
                         {"kind": event.kind, "step": event.step, "until": event.until}
                         for event in story.events
@@ -424,73 +264,6 @@ class Page:
         }
 
 
-def _for_script(frame: Mapping[str, Any], shown: bool) -> dict[str, Any]:
-    """A frame as the script takes it; the picture that is shown stands in the page once."""
-    found = {name: value for name, value in frame.items() if name != "picture"}
-    if "picture" in frame and not shown:
-        found["uri"] = frame["picture"].uri
-    return found
-
-
-def as_json(value: Any) -> str:
-    """Writes data for a script block of a page, which it cannot end.
-
-    Args:
-      value: of dicts, lists, text and numbers.
-
-    Returns:
-      JSON; numbers that are not finite are null.
-    """
-    text = json.dumps(_finite(value), separators=(",", ":"))
-    for letter in "<>&":
-        text = text.replace(letter, f"\\u{ord(letter):04x}")
-    return text
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _digest(script: str) -> str:
     """The name of a script in the page's policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-
-
-def _image(picture: _uris.Picture, alt: str, *, more: str = "", fine: int = 400) -> str:
-    """An image; those of so many pixels a side or fewer are enlarged pixel by pixel."""
-    width, height = picture.width, picture.height
-    names = ["shown", *(["fine"] if max(width, height) <= fine else []), *([more] if more else [])]
-    return (
-        f'<img class="{" ".join(names)}" src="{picture.uri}" width="{width}" height="{height}" '
-        f'alt="{html.escape(alt)}">'
-    )
-
-
-def _cell(image: np.ndarray, text: str, alt: str, most: int) -> str:
-    picture = _uris.of_array(image, most=max(2000, most))
-    return f"<div>{_image(picture, alt)}{text}</div>"
-
-
-def _table(
-    rows: Sequence[tuple[str, Sequence[str]]],
-    labels: Sequence[str],
-    *,
-    mark: bool = True,
-    number: bool = False,
-) -> str:
-    """A row a fact, a column a run; rows in which runs differ are marked."""
-    kind = ' class="number"' if number else ""
-    head = ""
-    if len(labels) > 1 or number:
-        names = "".join(f"<th scope='col'{kind}>{html.escape(label)}</th>" for label in labels)
-        head = f"<thead><tr><td></td>{names}</tr></thead>"
-    lines = []
-    for name, values in rows:
-        differs = ' class="differs"' if mark and not number and len(set(values)) > 1 else ""
-        cells = "".join(f"<td{kind}>{html.escape(value)}</td>" for value in values)
-        lines.append(f"<tr{differs}><th scope='row'>{html.escape(name)}</th>{cells}</tr>")
-    return f'<div class="scroll"><table>{head}<tbody>{"".join(lines)}</tbody></table></div>'

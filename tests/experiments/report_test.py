@@ -73,7 +73,7 @@ def test_a_trained_run_has_every_part(trained):
     alts = [attrs["alt"] for attrs in page.all("img")]
     assert all(alts) and "Samples of trained at step 4" in alts
     assert sum(alt.startswith("Training example at distance") for alt in alts) == 30
-    assert any(alt.startswith("Grid: each row leads from one sample to another") for alt in alts)
+    assert any(alt.startswith("Grid of samples of trained. Each row leads") for alt in alts)
 
 
 def test_the_record_tells_versions_devices_and_memory(trained):
