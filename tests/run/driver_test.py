@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgan.run import checkpoint, driver, experiment, hooks, load, rundir
+from jaxgan.run import checkpoint, driver, experiment, history, hooks, load, rundir
 from jaxgan.types import UserError
 from tests.faults import small
 from tests.helpers import command, runs, tiny, toy
