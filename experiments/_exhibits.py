@@ -96,12 +96,13 @@ def gather(path: pathlib.Path, *, module: str, data_dir: str, which: str) -> Exh
         return Exhibits(notes=(f"The checkpoint is not loaded: {error}.",))
     notes: list[str] = []
     made: dict[str, Any] = {}
-    parts = {"interpolations": _interpolations, "pairs": _pairs}
-    for name, part in parts.items():
-        made[name] = _or_note(notes, name, lambda part=part: part(trained))
-    made["near"] = _or_note(
-        notes, "nearest training examples", lambda: _near(trained, module, data_dir)
-    )
+    parts: dict[str, tuple[str, Callable[[], Any]]] = {
+        "interpolations": ("interpolations", lambda: _interpolations(trained)),
+        "pairs": ("pictures before and after", lambda: _pairs(trained)),
+        "near": ("nearest training examples", lambda: _near(trained, data_dir)),
+    }
+    for name, (what, make) in parts.items():
+        made[name] = _or_note(notes, what, make)
     return Exhibits(
         step=trained.step,
         parameters=launch.count(trained.members()[0].get("params", trained.members()[0])),
@@ -163,14 +164,14 @@ NAMES = {
 }
 
 
-def _near(trained: load.Trained, module: str, data_dir: str) -> Neighbours | None:
+def _near(trained: load.Trained, data_dir: str) -> Neighbours | None:
     """Samples beside the training examples nearest to them; None where that says nothing."""
     sampler, shapes = trained.experiment.sample, trained.spec.shapes
     written = "text" in shapes and "source" not in shapes
     drawn = isinstance(sampler, sample.Sampler) and len(shapes.get(sampler.entry, ())) == 3
     if not written and not drawn:
         return None
-    source = _training(trained, module, data_dir)
+    source = _training(trained, data_dir)
     if source is None:
         return None
     chosen = subsets.choose(source, MOST_TRAINING)
@@ -218,7 +219,7 @@ def _near_sentences(
     return Neighbours(first, rows, np.take_along_axis(differ, index, 1), text)
 
 
-def _training(trained: load.Trained, module: str, data_dir: str) -> Any:
+def _training(trained: load.Trained, data_dir: str) -> Any:
     """The training data of a run; None where its step makes its own."""
     config: Any = trained.config
     if not hasattr(config, "dataset"):

@@ -155,7 +155,9 @@ def _data(record: Mapping[str, Any]) -> str:
     shapes = record.get("shapes")
     parts = [f"{num:,} examples"] if isinstance(num, int) and num else []
     if isinstance(shapes, dict):
-        parts += [f"{k} {' x '.join(map(str, v))}" for k, v in shapes.items() if v]
+        parts += [
+            f"{k} {' x '.join(map(str, v))}" for k, v in shapes.items() if isinstance(v, list)
+        ]
     parts += [f"{classes} classes"] if isinstance(classes, int) and classes else []
     return ", ".join([*parts, f"fingerprint {record.get('fingerprint', '?')}"])
 

@@ -190,7 +190,7 @@ def _table(lines: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     return {
         name: np.array([_number(line.get(name)) for line in chosen])
         for name in ("step", *names)
-        if "/seed_" not in name and (name == "step" or any(_is_number(x.get(name)) for x in chosen))
+        if "/seed_" not in name and (name == "step" or any(is_number(x.get(name)) for x in chosen))
     }
 
 
@@ -205,12 +205,20 @@ def _scores(
     return table
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def is_number(value: Any) -> bool:
+    """Tells whether a value of a file is a number that can be drawn.
+
+    Args:
+      value: any.
+
+    Returns:
+      Whether it is one, finite and no truth value.
+    """
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 1e300
 
 
 def _number(value: Any) -> float:
-    return float(value) if _is_number(value) else math.nan
+    return float(value) if is_number(value) else math.nan
 
 
 def _events(
@@ -253,7 +261,7 @@ def _alarms(lines: Sequence[Mapping[str, Any]]) -> list[Event]:
     for line in lines:
         step, skipped = line["step"], _number(line.get("guard/skipped"))
         if _number(line.get("guard/alarms")) > 0:
-            numbers = {name: float(x) for name, x in line.items() if _is_number(x)}
+            numbers = {name: float(x) for name, x in line.items() if is_number(x)}
             text = line.get("guard/signs") or "; ".join(summaries.alarms(numbers))
             text = str(text) or "signs of collapse"  # of older runs with several seeds
             if open_since is not None and found[-1].kind == "alarm":

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments._facts import Row
-from experiments._runs import Story
+from experiments._runs import Story, is_number
 from jaxgan.metrics import evaluate, intervals
 from jaxgan.run import scoring
 
@@ -57,7 +57,7 @@ def floors(story: Story) -> dict[str, float]:
     for source in (story.results, story.evaluation):
         floor = source.get("floor")
         floor = floor if isinstance(floor, dict) else {}
-        found |= {str(name): float(x) for name, x in floor.items() if _is_number(x)}
+        found |= {str(name): float(x) for name, x in floor.items() if is_number(x)}
     last = _last_scores(story)
     for name in last:
         floor = beside(name, "floor", last)
@@ -109,7 +109,7 @@ def _is_score(numbers: Mapping[str, Any], name: str) -> bool:
 def _values(value: Any) -> list[float]:
     """The numbers of one run or of several seeds."""
     values = value if isinstance(value, list) else [value]
-    good = all(_is_number(one) and math.isfinite(one) for one in values)
+    good = all(map(is_number, values))
     return [float(one) for one in values] if good else []
 
 
@@ -143,16 +143,12 @@ def _score(numbers: Mapping[str, Any], name: str) -> str:
         numbers.get(f"{name}/interval"),
         given.get(name) if type(given) is dict else None,
     ):
-        half = float(known) if _is_number(known) else half
+        half = float(known) if is_number(known) else half
     text = f"{mean:.4g}" + (f" ± {half:.2g}" if math.isfinite(half) else "")
     floor = numbers.get("floor")
     floor = floor.get(name) if isinstance(floor, dict) else None
-    told = [f"floor {floor:.4g}"] if _is_number(floor) else []
+    told = [f"floor {floor:.4g}"] if is_number(floor) else []
     for what, called in COMPANIONS.items():
         other = _values(numbers.get(beside(name, what, numbers)))
         told += [f"{called} {np.mean(other):.4g}"] if other else []
     return text + (f" ({', '.join(told)})" if told else "")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -74,7 +74,11 @@ def run(config: Config) -> pathlib.Path:
         _write(config, out, places, stories, known, again)
         if not again:
             return out
-        time.sleep(again)
+        try:
+            time.sleep(again)
+        except KeyboardInterrupt:
+            _write(config, out, places, stories, known, 0.0)  # a page that stays as it is
+            return out
 
 
 def _write(

@@ -85,8 +85,9 @@ def session(folder: Any, step: int) -> Iterator[None]:
 def _why(error: BaseException) -> str:
     """What ended training, in a line."""
     code = error.code if isinstance(error, SystemExit) else 0
-    if isinstance(code, int) and code > 128:
-        return f"stopped by {signal.Signals(code - 128).name}"
+    if isinstance(code, int):
+        with contextlib.suppress(ValueError):  # not the number of a signal
+            return f"stopped by {signal.Signals(code - 128).name}"
     return types.one_line(f"{type(error).__name__}: {error}", limit=200)
 
 

@@ -174,6 +174,25 @@ def test_watching_writes_again_until_the_run_is_finished(tmp_path, monkeypatch, 
     assert "again in 5 s" in capsys.readouterr().out
 
 
+def test_a_watch_that_is_interrupted_leaves_a_page_that_stays(tmp_path, monkeypatch):
+    workdir = told.image_run(tmp_path / "run", steps=200)
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(report.time, "sleep", interrupt)
+    assert _page(workdir, watch=5.0).data()["reload"] == 0
+
+
+def test_numbers_that_cannot_be_drawn_are_left_out(tmp_path):
+    workdir = told.image_run(tmp_path / "run")
+    told.append(workdir, "metrics.jsonl", told.line(500, huge=10**400, text="x", **{"disc/r1": 1}))
+    (workdir / "evaluation.json").write_text('{"kl": 1e999, "modes": NaN, "fine": 2}')
+    page = _page(workdir)
+    assert page.data()["runs"][0]["train"]["disc/r1"] == [None, None, None, None, 1]
+    assert "huge" not in page.data()["runs"][0]["train"] and "fine2" in page.text
+
+
 def test_alarms_rollbacks_and_dropped_steps_are_on_the_axis_of_time(tmp_path):
     workdir = told.image_run(tmp_path / "run", changes=[])
     signs = "D is right about every image"
