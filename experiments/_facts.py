@@ -156,7 +156,7 @@ def _data(record: Mapping[str, Any]) -> str:
     parts = [f"{num:,} examples"] if isinstance(num, int) and num else []
     if isinstance(shapes, dict):
         parts += [
-            f"{k} {' x '.join(map(str, v))}" for k, v in shapes.items() if isinstance(v, list)
+            f"{k} {' x '.join(map(str, v))}" for k, v in shapes.items() if v and isinstance(v, list)
         ]
     parts += [f"{classes} classes"] if isinstance(classes, int) and classes else []
     return ", ".join([*parts, f"fingerprint {record.get('fingerprint', '?')}"])
