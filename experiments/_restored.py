@@ -114,7 +114,7 @@ def show(entries: Mapping[str, np.ndarray]) -> np.ndarray:
     """
     names = [name for name in ("source", "image", "truth") if name in entries]
     size, columns = entries["image"].shape[1:], len(names)
-    each = np.stack([_like(entries[name], size) for name in names], axis=1)
+    each = np.stack([images.alike(entries[name], size) for name in names], axis=1)
     rows = each.reshape(-1, *size)
     across = max(1, round((len(each) / columns) ** 0.5))
     return images.grid(rows, columns=columns * across)
@@ -211,14 +211,6 @@ def _copied(source: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     if image.shape[:2] != shape[:2]:
         image = np.asarray(resize.bicubic(image[None], shape[:2]))[0]
     return np.broadcast_to(images.to_uint8(image), shape)
-
-
-def _like(x: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """Images to show beside others of a size: [N, *size] uint8."""
-    x = x if x.dtype == np.uint8 else images.to_uint8(x)
-    times = size[0] // x.shape[1]
-    x = np.repeat(np.repeat(x, times, 1), times, 2)[..., : size[-1]]
-    return np.broadcast_to(x, (len(x), *size))
 
 
 def _middle(x: np.ndarray, side: int) -> np.ndarray:

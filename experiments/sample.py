@@ -112,7 +112,7 @@ def _entries(config: Config, trained: load.Trained) -> dict[str, np.ndarray]:
     if _is_text(trained):
         entries = _sentences(config, trained, members[config.member], key)
     elif isinstance(sampler, sample.Sampler):
-        entries = _chosen(config, trained.spec, sampler, members[config.member], key)
+        entries = chosen(config, trained.spec, sampler, members[config.member], key)
     elif (
         config.truncation
         or config.interpolate
@@ -171,10 +171,21 @@ def _prompt(text: str, spec: Spec) -> np.ndarray:
     return numbers[0]
 
 
-def _chosen(
+def chosen(
     config: Config, spec: Spec, sampler: sample.Sampler, variables: Any, key: jax.Array
 ) -> dict[str, np.ndarray]:
-    """Samples of the latents and labels that the flags choose."""
+    """Makes samples of the latents and labels that the flags choose.
+
+    Args:
+      config: the flags.
+      spec: of the run's data.
+      sampler: of its experiment.
+      variables: of the generator.
+      key: consumed.
+
+    Returns:
+      Entries, as the sampler makes them.
+    """
     sampler = dataclasses.replace(sampler, batch_size=config.batch_size)
     if config.psi != 1:
         sampler = sampler.truncated(config.psi)

@@ -303,13 +303,14 @@ def _sources(config: Config) -> dict[str, np.ndarray]:
     return {name: test.arrays[name] for name in ("source", "source_length")}
 
 
+def source(config: Config) -> Any:
+    """Opens the training text."""
+    return _written.load(config, "train")
+
+
 def run(config: Config) -> GANState | None:
     """Trains; returns the final state, or None after a dry run."""
-    return driver.train(
-        config,
-        build=build,
-        source=lambda config: _written.load(config, "train"),  # pyright: ignore
-    )
+    return driver.train(config, build=build, source=source)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,23 @@ def to_uint8(images: Array | np.ndarray) -> np.ndarray:
     return np.clip(np.rint((values + 1.0) * 127.5), 0, 255).astype(np.uint8)
 
 
+def alike(images: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Makes images that can be shown beside others of a size: smaller ones are enlarged.
+
+    Args:
+      images: [..., h, w, c] uint8, or float in [-1, 1]; channels beyond those of the size, such as
+        a mask, are left out.
+      size: (H, W, C), multiples of h and w.
+
+    Returns:
+      [..., H, W, C] uint8.
+    """
+    x = images if images.dtype == np.uint8 else to_uint8(images)
+    times = size[0] // x.shape[-3]
+    x = np.repeat(np.repeat(x, times, -3), times, -2)[..., : size[-1]]
+    return np.broadcast_to(x, (*x.shape[:-3], *size))
+
+
 def grid(images: np.ndarray, *, columns: int = 0, pad: int = 2, fill: int = 255) -> np.ndarray:
     """Lays images out row by row in one picture.
 

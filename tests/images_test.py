@@ -83,3 +83,12 @@ def test_png_that_cannot_be_written_leaves_nothing_unfinished(tmp_path):
     with pytest.raises(OSError):
         images.save_png(tmp_path / "a.png", np.zeros((2, 2, 1), np.uint8))
     assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_images_are_made_alike_by_repeating_pixels_and_channels():
+    small = np.array([[[-1.0], [1.0]]])  # [1, 2, 1], float
+    np.testing.assert_array_equal(
+        images.alike(small, (2, 4, 3))[..., 2], [[0, 0, 255, 255], [0, 0, 255, 255]]
+    )
+    masked = np.arange(8, dtype=np.uint8).reshape(1, 2, 4)
+    assert images.alike(masked, (1, 2, 3)).tolist() == masked[..., :3].tolist()

@@ -1,5 +1,6 @@
 """Whether a generator copies its training data."""
 
+import jax
 import numpy as np
 
 from jaxgan.data import subsets
@@ -47,3 +48,28 @@ def memorisation(
         "ratio": float(np.median(ratio)),
         "nearer_to_train": float(((to_train < to_test) + tie).mean()),
     }
+
+
+def closest(
+    fake: Array | np.ndarray, train: Array | np.ndarray, *, k: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the training examples nearest to each sample, to be looked at.
+
+    Args:
+      fake: [N, D] features, or pixels, of samples.
+      train: [M, D] of examples that the generator was trained on.
+      k: how many of each; M at most.
+
+    Returns:
+      Their numbers and distances, [N, k] each, the nearest first.
+
+    Raises:
+      UserError: empty sets, or of different D.
+    """
+    train, fake = distances.centred(train, fake)
+    found = [
+        jax.lax.top_k(-distances.squared(rows, train), min(k, len(train)))
+        for _, rows in distances.chunks(fake, len(train))
+    ]
+    distance = np.sqrt(np.concatenate([-np.asarray(nearness) for nearness, _ in found]))
+    return np.concatenate([np.asarray(index) for _, index in found]), distance

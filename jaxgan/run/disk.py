@@ -141,7 +141,7 @@ def replace(path: str | os.PathLike, text: str) -> None:
     path = pathlib.Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with unfinished.open("w") as file:
+        with unfinished.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             _sync(file.fileno())

@@ -22,6 +22,7 @@ from jaxgan.parallel import processes
 from jaxgan.run import (
     checkpoint,
     early,
+    history,
     launch,
     resume,
     rundir,
@@ -163,7 +164,10 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
             run.check_space(state)
             if scorer:
                 scorer.prepare()
-            with launch.out_of_memory_in_one_line(config, mesh):
+            with (
+                history.session(folder, start),
+                launch.out_of_memory_in_one_line(config, mesh),
+            ):
                 launched = functools.partial(
                     launch.compiled,
                     config=config,

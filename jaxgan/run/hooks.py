@@ -76,8 +76,9 @@ class Log:
     written as its mean, "NAME/interval" (half the width of the mean's 95 % interval) and
     "NAME/seed_K" of each seed K.
 
-    Where the steps report what `summaries.alarms` reads, "guard/alarms" counts the signs; those
-    that last for PATIENCE lines are reported once, in one line.
+    Where the steps report what `summaries.alarms` reads, "guard/alarms" counts the signs, and
+    "guard/signs" names them where there are any; those that last for PATIENCE lines are reported
+    once, in one line.
     """
 
     PATIENCE = 3
@@ -149,10 +150,11 @@ class Log:
         signs = summaries.signs(metrics, self._seeds)
         if "gen/gradient" in values:
             values["guard/alarms"] = float(len(signs))
+        told = {"guard/signs": "; ".join(signs)} if signs else {}
         timing = {"images_per_second": rate, "seconds": now - self._began}
         if self._num_examples:
             timing["epoch"] = step * self._batch_size / self._num_examples
-        self._write(step, {**values, **timing})
+        self._write(step, {**values, **told, **timing})
         self._show(step, values, timing)
         self._warn(step, signs)
         if "guard/skipped" in metrics:

@@ -3,6 +3,7 @@
 config.json     every setting of the run, and which of them were changed at which step
 run.flags       the same settings as a flagfile, without the directory itself
 metrics.jsonl   one JSON object a logged step, and one an evaluation
+history.jsonl   when training started, rolled back and ended, with versions and memory; `history`
 tensorboard/    the same scalars, and the sample grids, as an event file
 samples/        step_00001000.png, ..., or .txt of generators of text
 checkpoints/    see `checkpoint`
@@ -27,13 +28,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from jaxgan import __version__, images
-from jaxgan.run import cli, curves, disk, leftovers, logfile, manifest, settings
+from jaxgan.run import cli, curves, disk, history, leftovers, logfile, manifest, settings
 from jaxgan.run.trouble import Trouble, reason
 from jaxgan.types import UserError
 
 # Written after config.json: without that they belong to something else and stay untouched.
 OURS = ("run.flags", "metrics.jsonl", "tensorboard", "samples", "checkpoints")
-WRITTEN = ("config.json", "run.flags", "metrics.jsonl", "results.json")
+WRITTEN = ("config.json", "run.flags", "metrics.jsonl", "results.json", history.FILE)
 
 T = TypeVar("T")
 
@@ -84,6 +85,8 @@ class RunDir:
             "config": dataclasses.asdict(config),
         }
         self._log = logfile.LogFile(self.path / "metrics.jsonl")
+        self._history = logfile.LogFile(self.path / history.FILE)
+        self._step = 0  # the last that was logged
         self._curves: curves.Curves | None = None  # until the logs are started
         self._saved = False  # a checkpoint was completed, and that is noted
         self._unsynced: list[pathlib.Path] = []  # pictures
@@ -146,9 +149,22 @@ class RunDir:
             return
         values = {k: v for k, v in values.items() if isinstance(v, str) or np.isfinite(v)}
         assert self._curves is not None, "start_logs comes first"
+        self._step = step
         self._log.append(step, values)
         self._curves.add({"step": step, **values})
         self._saved = self._saved or leftovers.note_checkpoint(self.path)
+
+    def note(self, event: str, *, step: int | None = None, **values: Any) -> None:
+        """Appends a line to the history, which nothing removes; see `history`.
+
+        Args:
+          event: what happened, such as "rollback".
+          step: when; by default the last step that was logged.
+          **values: more about it, as JSON can hold it.
+        """
+        if self._main:
+            line = {"event": event, "time": history.now(), **values}
+            self._history.append(self._step if step is None else step, line)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Reads the log of this run, with the lines that could not be written yet.
@@ -220,6 +236,7 @@ class RunDir:
             return
         try:
             self._log.sync()
+            self._history.sync()
             pictures, self._unsynced = self._unsynced, []
             for path in pictures:
                 with contextlib.suppress(FileNotFoundError):  # somebody may tidy up
@@ -237,6 +254,7 @@ class RunDir:
             return
         if self._curves is not None:
             self._log.close()
+            self._history.close()
             self.sync()
             self._curves.close()
         leftovers.note_checkpoint(self.path)
@@ -331,6 +349,22 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
       UserError: the log is not a file, or far larger than any.
     """
     return logfile.read(pathlib.Path(path) / "metrics.jsonl")
+
+
+def in_use(path: str | os.PathLike) -> bool:
+    """Tells whether a process seems to train in a run directory, without touching its lock.
+
+    Args:
+      path: the run directory.
+
+    Returns:
+      Whether its lock file names a process that lives here, or one on another host.
+    """
+    try:
+        holder = (pathlib.Path(path) / ".lock").read_text(errors="replace")[:200].strip()
+    except OSError:
+        return False
+    return _may_live(holder)
 
 
 def _lock(path: pathlib.Path) -> int:

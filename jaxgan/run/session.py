@@ -328,6 +328,7 @@ class Session:
         counts = state.extra[steps.GUARD]
         # In place of the old count, on the same devices.
         count = parallel.replicate(np.int32(times), self.mesh)
+        self.folder.note("rollback", step=int(state.step), why=what, times=times)
         say(
             f"warning: {what}; back to step {int(state.step)} with other random numbers, "
             f"{times} of {limit}"

@@ -30,3 +30,11 @@ def test_a_larger_training_split_is_no_advantage():
     for order in (np.arange(5000), many[:, 0].argsort()):  # files may be sorted by class
         result = neighbours.memorisation(FRESH, many[order], TEST)
         assert abs(result["nearer_to_train"] - 0.5) < 0.08
+
+
+def test_the_closest_training_examples_are_those_of_all_distances():
+    index, distance = neighbours.closest(FRESH[:7], TRAIN, k=3)
+    every = np.linalg.norm(FRESH[:7, None] - TRAIN[None], axis=-1)
+    np.testing.assert_array_equal(index, every.argsort(1)[:, :3])
+    np.testing.assert_allclose(distance, np.sort(every, 1)[:, :3], rtol=1e-4)
+    assert neighbours.closest(FRESH[:2], TRAIN[:1], k=3)[0].tolist() == [[0], [0]]

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxgan.run import checkpoint, driver, experiment, hooks, load, rundir
+from jaxgan.run import checkpoint, driver, experiment, history, hooks, load, rundir
 from jaxgan.types import UserError
 from tests.faults import small
 from tests.helpers import command, runs, tiny, toy
@@ -204,6 +204,8 @@ def test_a_run_rolls_back_to_its_last_checkpoint_and_goes_on_with_other_numbers(
     assert int(state.step) == 8 and int(state.extra["guard"]["rollbacks"]) == 2
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tiny.host(state)))
     assert runs.steps_logged(workdir) == list(range(1, 9))
+    told = [(line["event"], line["step"]) for line in history.read(workdir)]
+    assert told == [("start", 0), ("rollback", 3), ("rollback", 3), ("end", 8)]
 
 
 @pytest.mark.parametrize("step", [3, 6], ids=["before", "after"])

@@ -217,6 +217,7 @@ def test_collapse_that_lasts_is_reported_once_in_one_line_and_counted_in_every_l
         log(step, _state(), metrics)
     log.close()
     assert [values["guard/alarms"] for _, values in lines] == [0, *[3] * 5, 0, *[3] * 3]
+    assert "every image" in lines[1][1]["guard/signs"] and "guard/signs" not in lines[0][1]
     warnings = [x for x in capsys.readouterr().out.splitlines() if x.startswith("warning")]
     assert [x.split(":")[1] for x in warnings] == [" step 4", " step 10"]
     assert "alike" in warnings[0] and "vanished" in warnings[0] and "lower --disc_lr" in warnings[0]
