@@ -26,14 +26,12 @@ onnx, onnxruntime and safetensors are those of `pip install "jaxgan[export]"`.
 """
 
 import dataclasses
-import os
 import pathlib
-import shutil
 from typing import Any
 
 import jax
 
-from experiments import _card, _forms, _functions
+from experiments import _card, _folders, _forms, _functions
 from experiments._functions import Arrays, Function
 from jaxgan import __version__, onnx, types
 from jaxgan.run import cli, disk, load, rundir
@@ -66,7 +64,7 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Exports; returns what export.json holds."""
-    forms, out = _forms.chosen(config.forms), _folder(config.out)
+    forms, out = _forms.chosen(config.forms), _folders.new(config.out)
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of a run")
     workdir = pathlib.Path(config.workdir).expanduser()
@@ -78,11 +76,8 @@ def run(config: Config) -> dict[str, Any]:
     function = _functions.of(
         trained.experiment, variables, trained.spec, direction=config.direction
     )
-    unfinished = out.with_name(f".{out.name}.unfinished")
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)  # of an export that was killed
-        unfinished.mkdir()
-        record = _written(config, trained, function, variables, forms, unfinished)
+    with _folders.whole(out) as folder:
+        record = _written(config, trained, function, variables, forms, folder)
         text = _card.card(
             trained,
             function,
@@ -91,13 +86,7 @@ def run(config: Config) -> dict[str, Any]:
             license=config.license,
             workdir=workdir,
         )
-        (unfinished / "MODEL_CARD.md").write_text(text, encoding="utf-8")
-        disk.sync_tree(unfinished)
-        unfinished.replace(out)
-    except OSError as error:
-        raise UserError(f"--out={config.out}: cannot be written ({error.strerror})") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        (folder / "MODEL_CARD.md").write_text(text, encoding="utf-8")
     print(f"wrote step {trained.step} to {out}")
     return record
 
@@ -172,18 +161,6 @@ def _one(
         raise ValueError(f"what it makes differs from ours by {difference:.1e}, above {limit:g}")
     print(f"{form:12} {disk.megabytes(size):>10} {difference:11.1e} {time:>12}", flush=True)
     return {**row, "largest_difference": difference}
-
-
-def _folder(text: str) -> pathlib.Path:
-    """The folder to write, which is not there or empty."""
-    if not text:
-        raise UserError("--out is empty; name a folder to write")
-    out = pathlib.Path(text).expanduser().absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out={text} holds something already; name a new folder")
-    if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
-        raise UserError(f"--out={text}: {out.parent} is not a folder that can be written")
-    return out
 
 
 if __name__ == "__main__":
