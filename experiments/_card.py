@@ -21,7 +21,7 @@ INTENDED = (
 )
 
 LOADERS = {
-    "stablehlo": '''## With JAX alone
+    "stablehlo": """## With JAX alone
 
 ```python
 import pathlib
@@ -35,8 +35,8 @@ print({first}.shape, {first}.dtype)
 ```
 
 The program was exported for {platforms}; `generator.in_avals` says what it takes.
-''',
-    "onnx": '''## With onnxruntime
+""",
+    "onnx": """## With onnxruntime
 
 ```python
 import numpy as np
@@ -49,12 +49,12 @@ print({first}.shape, {first}.dtype)
 ```
 
 Opset {opset}; tested to differ by {difference:.1e} from the network that was trained.
-''',
-    "safetensors": '''## Parameters
+""",
+    "safetensors": """## Parameters
 
 `parameters.safetensors` has the arrays, named by where they are in the network; `architecture.json`
 says which network that is, and what it takes and makes.
-''',
+""",
 }
 
 
@@ -120,11 +120,12 @@ def _loader(form: str, function: Function, record: Mapping[str, Any]) -> str:
         shape = [{"b": 4}.get(n, n) for n in inputs[name]["shape"]]
         sizes = ", ".join(str(n) if isinstance(n, int) else str(x.shape[i])
                           for i, n in enumerate(shape))  # fmt: skip
-        one = len(shape) == 1
+        plain = "ones" if "length" in name else "zeros"
+        sizes += "," * (len(shape) == 1)
         made = {
             "z": f"np.random.default_rng(0).normal(size=({sizes})).astype(np.float32)",
             "uniform": f"np.random.default_rng(0).random(({sizes}), np.float32)",
-        }.get(name, f"np.{'ones' if 'length' in name else 'zeros'}(({sizes}{',' * one}), np.{x.dtype})")
+        }.get(name, f"np.{plain}(({sizes}), np.{x.dtype})")
         lines.append(f"{name} = {made}")
     names = list(record["outputs"])
     return LOADERS[form].format(
@@ -192,7 +193,9 @@ def _scores(workdir: pathlib.Path, step: int) -> str:
             "held-out one; half would without copying."
         )
     elif "copied" in numbers:
-        notes.append(f"Memorisation: {numbers['copied']:.1%} of the texts are in the training data.")
+        notes.append(
+            f"Memorisation: {numbers['copied']:.1%} of the texts are in the training data."
+        )
     else:
         notes.append("Memorisation was not measured.")
     table = ["| score | value | floor |", "| --- | --- | --- |", *rows]

@@ -23,7 +23,9 @@ from jaxgan.metrics import safetensors_file
 from jaxgan.types import PyTree, UserError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-TOLERANCE = 1e-4  # of numbers that a form makes; of tokens the share that may be others, a hundredth
+TOLERANCE = (
+    1e-4  # of numbers that a form makes; of tokens the share that may be others, a hundredth
+)
 TOKENS = 1e-2
 NEEDED = {"stablehlo": (), "onnx": ("onnx", "onnxruntime"), "safetensors": ("safetensors",)}
 NAMES = {
@@ -107,9 +109,7 @@ def runner(form: str, folder: pathlib.Path, function: Function) -> Callable[[Arr
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(
-            path, options, providers=["CPUExecutionProvider"]
-        )
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         return lambda given: _named(function, session.run(list(function.outputs), dict(given)))
     tensors = safetensors_file.read(path)
     restored = traverse_util.unflatten_dict(tensors, sep=".")

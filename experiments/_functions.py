@@ -152,9 +152,7 @@ def _pictures(translator: Translator, multiple: int) -> dict[str, jax.ShapeDtype
     sizes = export.symbolic_shape(f"b, {multiple}*h, {multiple}*w")
     channels = {"image": translator.source_channels, "mask": 1}
     names = channels if translator.masked else ("image",)
-    return {
-        name: jax.ShapeDtypeStruct((*sizes, channels[name]), jnp.float32) for name in names
-    }
+    return {name: jax.ShapeDtypeStruct((*sizes, channels[name]), jnp.float32) for name in names}
 
 
 def _multiple(translator: Translator, call: Callable[..., Any]) -> int:

@@ -9,8 +9,8 @@ into a new folder:
     generator.stablehlo      a program for CPU, CUDA and TPU, read by `jax.export` alone
     generator.onnx           the same for onnxruntime and others, opset 18
     parameters.safetensors   the weights, named by where they are in the network
-    architecture.json        which network that is, what it takes and makes, classes and vocabulary
-    MODEL_CARD.md            data, recipe, scores and their floors, memorisation, licence, how to run
+    architecture.json        which network that is, what it takes and makes, classes, vocabulary
+    MODEL_CARD.md            data, recipe, scores and floors, memorisation, licence, how to run it
     export.json              sizes, largest difference to ours, milliseconds a sample
 
 Inputs: latents z [B, dim], and label [B] where conditional; of generators of images from images

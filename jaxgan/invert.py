@@ -8,7 +8,7 @@ Discovering Interpretable GAN Controls" by Harkonen et al. (https://arxiv.org/ab
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ from jaxgan.types import Array, PyTree
 # variables, latents [B, D], labels [B] or None -> images [B, H, W, C] in [-1, 1]
 Make = Callable[[PyTree, Array, Array | None], Array]
 FINAL = 0.05  # of the rate, which falls as a cosine
+ADAM = optax.adam(1.0, b1=0.9, b2=0.99)
+FIRST, KEPT = 3, 4  # a third of the steps is taken by all starts, the rest by a quarter of them
 
 
 class Inverted(NamedTuple):
@@ -78,6 +80,8 @@ def invert(
 ) -> Inverted:
     """Searches latents that make given images, from several starts each, and keeps the best.
 
+    After a third of the steps a quarter of the starts goes on, those that have come nearest.
+
     All starts descend side by side, as rows of one batch: an example's image depends on its own
     latent alone, so that the gradient of the sum of distances is that of each.
 
@@ -102,20 +106,22 @@ def invert(
     for begin in range(0, num, at_once):
         first = min(begin, num - at_once)  # the last ones reach back: one shape
         rows = slice(first, first + at_once)
-        labels = None if label is None else jnp.asarray(label[rows].reshape(-1))
-        target = jnp.repeat(jnp.asarray(images[rows]), restarts, axis=0)
-        latent = jnp.asarray(start[rows].reshape(-1, start.shape[-1]))
-        found, distance = _descended(
-            make, variables, target, latent, labels, steps=steps, rate=rate, bound=bound, done=done
-        )
-        best = np.argmin(distance.reshape(-1, restarts), 1) + np.arange(at_once) * restarts
-        kept = best[begin - first :]
-        parts.append((found[kept], distance[kept], None if labels is None else labels[kept]))
-    latents, distances = (np.concatenate([np.asarray(part[i]) for part in parts]) for i in (0, 1))
-    chosen = None if label is None else np.concatenate([np.asarray(part[2]) for part in parts])
-    return Inverted(
-        latents, chosen, made(make, variables, latents, chosen, batch_size=batch_size), distances
+        search = _begun(images[rows], start[rows], None if label is None else label[rows])
+        for step in range(steps):
+            if step == steps // FIRST:
+                search = _narrowed(search, at_once, -(-restarts // KEPT))
+            share = (1 + math.cos(math.pi * step / steps)) / 2
+            now = rate * (FINAL + (1 - FINAL) * share)
+            search = _step(make, variables, search, now, bound)
+            done(1)
+        search = _narrowed(search, at_once, 1)
+        parts.append([search["best"], search["least"], search["label"]])
+        parts[-1] = [None if x is None else np.asarray(x)[begin - first :] for x in parts[-1]]
+    latent, distance, label = (
+        None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True)
     )
+    image = made(make, variables, latent, label, batch_size=batch_size)
+    return Inverted(latent, label, image, distance)
 
 
 def made(
@@ -178,45 +184,49 @@ def components(
     return slopes / np.maximum(np.linalg.norm(slopes, axis=1, keepdims=True), 1e-12), shares
 
 
-def _descended(
-    make: Make,
-    variables: PyTree,
-    target: Array,
-    latent: Array,
-    label: Array | None,
-    *,
-    steps: int,
-    rate: float,
-    bound: float,
-    done: Callable[[int], object],
-) -> tuple[np.ndarray, np.ndarray]:
-    """[B, D] the best latents on the way down, and their distances [B]."""
-    tx = optax.adam(1.0, b1=0.9, b2=0.99)
-    state = latent, tx.init(latent), latent, jnp.full(len(latent), jnp.inf)
-    for step in range(steps):
-        share = (1 + math.cos(math.pi * step / steps)) / 2
-        now = rate * (FINAL + (1 - FINAL) * share)
-        state = _step(make, variables, target, label, state, now, bound)
-        done(1)
-    _, _, best, distance = state
-    return np.asarray(best), np.asarray(distance)
+def _begun(images: np.ndarray, start: np.ndarray, label: np.ndarray | None) -> dict[str, Any]:
+    """A search before its first step; every entry has a row for each start of each image."""
+    latent = jnp.asarray(start.reshape(-1, start.shape[-1]))
+    return {
+        "target": jnp.repeat(jnp.asarray(images), start.shape[1], axis=0),
+        "label": None if label is None else jnp.asarray(label.reshape(-1)),
+        "latent": latent,
+        "memory": ADAM.init(latent),
+        "best": latent,
+        "least": jnp.full(len(latent), jnp.inf),
+    }
+
+
+def _narrowed(search: dict[str, Any], num: int, kept: int) -> dict[str, Any]:
+    """Leaves so many starts of each image, the best so far."""
+    least = np.asarray(search["least"]).reshape(num, -1)
+    rows = np.argsort(least, axis=1)[:, :kept] + np.arange(num)[:, None] * least.shape[1]
+    # Adam's count of steps has no rows.
+    return jax.tree.map(lambda x: x[rows.reshape(-1)] if x.ndim else x, search)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _step(make, variables, target, label, state, rate, bound):
-    latent, memory, best, least = state
+def _step(
+    make: Make, variables: PyTree, search: dict[str, Any], rate: Array, bound: Array
+) -> dict[str, Any]:
+    """One step of Adam in each row."""
 
     def distances(latent: Array) -> tuple[Array, Array]:
-        error = jnp.square(make(variables, latent, label) - target)
+        error = jnp.square(make(variables, latent, search["label"]) - search["target"])
         squares = error.mean(tuple(range(1, error.ndim)))
         return squares.sum(), jnp.sqrt(squares)
 
+    latent = search["latent"]
     gradient, distance = jax.grad(distances, has_aux=True)(latent)
-    nearer = distance < least
-    best, least = jnp.where(nearer[:, None], latent, best), jnp.where(nearer, distance, least)
-    update, memory = optax.adam(1.0, b1=0.9, b2=0.99).update(gradient, memory)
-    latent = jnp.clip(latent + rate * update, -bound, bound)
-    return latent, memory, best, least
+    update, memory = ADAM.update(gradient, search["memory"])
+    nearer = distance < search["least"]
+    return {
+        **search,
+        "latent": jnp.clip(latent + rate * update, -bound, bound),
+        "memory": memory,
+        "best": jnp.where(nearer[:, None], latent, search["best"]),
+        "least": jnp.where(nearer, distance, search["least"]),
+    }
 
 
 @functools.partial(jax.jit, static_argnums=0)

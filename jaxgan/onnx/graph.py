@@ -111,9 +111,7 @@ class Graph:
             return value.transpose(order)
         return self.node("Transpose", value, perm=list(order))
 
-    def slice(
-        self, value: Value, axis: int, start: Any, stop: Any = END, step: int = 1
-    ) -> str:
+    def slice(self, value: Value, axis: int, start: Any, stop: Any = END, step: int = 1) -> str:
         """Takes a part of one axis."""
         ends = [self.length(n) for n in (start, stop)]
         axes, steps = np.array([axis], np.int64), np.array([step], np.int64)
@@ -149,9 +147,27 @@ class Graph:
         """What is known of it: of a name nothing, and no size is like that."""
         return value.shape if isinstance(value, np.ndarray) else (None,) * rank
 
+    def taken(self) -> set[str]:
+        """Names that it takes from itself, or from the graph around it; drops nodes of no use."""
+        names = {name for name, _, _ in self.outputs}
+        kept = []
+        for node in reversed(self.nodes):
+            _, given, made, attributes = node
+            if names.isdisjoint(made):
+                continue
+            names.update(given)
+            for value in attributes.values():
+                names |= value.taken() if isinstance(value, Graph) else set()
+            kept.append(node)
+        self.nodes = kept[::-1]
+        self.constants = {name: x for name, x in self.constants.items() if name in names}
+        return names
+
     def proto(self, name: str) -> Any:
         """The graph as `onnx` has it."""
         from onnx import helper, numpy_helper
+
+        self.taken()
 
         def described(name: str, dtype: Any, shape: Shape | None) -> Any:
             sizes = shape and [n if isinstance(n, int | np.integer) else str(n) for n in shape]

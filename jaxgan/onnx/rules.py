@@ -125,6 +125,10 @@ def _running_sum(graph: Graph, eqn: Any, x: Value) -> Value:
     return graph.node("CumSum", x, axis, reverse=int(eqn.params["reverse"]))
 
 
+def _remainder(graph: Graph, eqn: Any, *values: Value) -> Value:
+    return graph.node("Mod", *_alike(graph, eqn, values), fmod=1)
+
+
 def _top(graph: Graph, eqn: Any, x: Value) -> list[Value]:
     count = np.array([eqn.params["k"]], np.int64)
     values, places_ = graph.nodes_of("TopK", 2, x, count, axis=-1)
@@ -236,6 +240,7 @@ RULES: dict[str, Rule] = {
     "reduce_or": _truths("ReduceMax"),
     "reduce_prod": _reduced("ReduceProd"),
     "reduce_sum": _reduced("ReduceSum"),
+    "rem": _remainder,
     "reshape": _reshape,
     "rev": places.reverse,
     "rsqrt": _chain("Sqrt", "Reciprocal"),
