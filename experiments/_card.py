@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from experiments._functions import Function
 from jaxgan.data.spec import Spec
 from jaxgan.run.load import Trained
@@ -115,18 +117,7 @@ def _interface(record: Mapping[str, Any]) -> str:
 
 def _loader(form: str, function: Function, record: Mapping[str, Any]) -> str:
     inputs = record["inputs"]
-    lines = []
-    for name, x in function.example(1).items():
-        shape = [{"b": 4}.get(n, n) for n in inputs[name]["shape"]]
-        sizes = ", ".join(str(n) if isinstance(n, int) else str(x.shape[i])
-                          for i, n in enumerate(shape))  # fmt: skip
-        plain = "ones" if "length" in name else "zeros"
-        sizes += "," * (len(shape) == 1)
-        made = {
-            "z": f"np.random.default_rng(0).normal(size=({sizes})).astype(np.float32)",
-            "uniform": f"np.random.default_rng(0).random(({sizes}), np.float32)",
-        }.get(name, f"np.{plain}(({sizes}), np.{x.dtype})")
-        lines.append(f"{name} = {made}")
+    lines = [f"{name} = {_example(name, x)}" for name, x in function.example(1).items()]
     names = list(record["outputs"])
     return LOADERS[form].format(
         inputs="\n".join(lines),
@@ -138,6 +129,17 @@ def _loader(form: str, function: Function, record: Mapping[str, Any]) -> str:
         opset=record.get("opset"),
         difference=record["forms"][form].get("largest_difference", 0.0),
     )
+
+
+def _example(name: str, x: np.ndarray) -> str:
+    """What four such inputs can be made by."""
+    sizes = ", ".join(map(str, (4, *x.shape[1:]))) + "," * (x.ndim == 1)
+    plain = "ones" if "length" in name else "zeros"
+    made = {
+        "z": f"np.random.default_rng(0).normal(size=({sizes})).astype(np.float32)",
+        "uniform": f"np.random.default_rng(0).random(({sizes}), np.float32)",
+    }
+    return made.get(name, f"np.{plain}(({sizes}), np.{x.dtype})")
 
 
 def _data(spec: Spec, config: Any) -> str:
@@ -166,6 +168,9 @@ def _recipe(config: Any, experiment: str) -> str:
 def _scores(workdir: pathlib.Path, step: int) -> str:
     """The numbers of evaluation.json beside their floors, and what they say of memorisation."""
     path = workdir / "evaluation.json"
+    ended = not path.is_file() and (workdir / "results.json").is_file()
+    if ended:
+        path = workdir / "results.json"  # what training measured at its end
     if not path.is_file():
         return (
             "## Scores and memorisation\n\nNot measured: run `python -m experiments.evaluate "
@@ -184,7 +189,9 @@ def _scores(workdir: pathlib.Path, step: int) -> str:
         if value is not None
     ][:SHOWN]
     notes = []
-    if found.get("step") != step:
+    if ended:
+        notes.append("Measured at the end of training.")
+    elif found.get("step") != step:
         notes.append(f"They are of step {found.get('step')}, this is step {step}.")
     if "nearer_to_train" in found:
         share = float(found["nearer_to_train"])

@@ -7,9 +7,19 @@ import pytest
 from jax import export, lax
 
 from jaxgan import onnx, sentences
-from jaxgan.nets import cells, dcgan, light, r3gan, relational, resample, resnet, rnn
-
-from jaxgan.nets import stylegan2, translators, unet  # isort: skip
+from jaxgan.nets import (
+    cells,
+    dcgan,
+    light,
+    r3gan,
+    relational,
+    resample,
+    resnet,
+    rnn,
+    stylegan2,
+    translators,
+    unet,
+)
 
 runtime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnx")
