@@ -28,6 +28,7 @@ centroid of the class, in z with another label.
 import dataclasses
 import math
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -88,6 +89,7 @@ def run(config: Config) -> dict[str, float]:
     space = _latents.Space(sampler)
     real = _latents.read(config.images, trained.spec.shapes["image"])
     search = _Search(config, space, variables, _label(config, trained))
+    edit = _editor(config, search)
     stacked = np.stack(list(real.values()))
     found = search(stacked, "images")
     floor = search(search.own(len(real)), "floor")
@@ -104,7 +106,9 @@ def run(config: Config) -> dict[str, float]:
         _write(folder, real, found, space)
         _forms.to_json(folder / "inversion.json", record)
         if config.edit:
-            _edit(folder, config, search, found, list(real))
+            (folder / "edits").mkdir()
+            for name, picture in edit(found, list(real)).items():
+                images.save_png(folder / "edits" / f"{name}.png", picture)
     print(
         f"mean distance {record['mean_distance']:.2f} of {len(real)} images, "
         f"{record['floor']:.2f} of as many samples of the generator: {record['ratio']:.2f} times "
@@ -198,47 +202,42 @@ def _write(
     np.savez_compressed(folder / "latents.npz", distance=127.5 * found.distance, **arrays)
 
 
-def _edit(
-    folder: pathlib.Path,
-    config: Config,
-    search: _Search,
-    found: invert.Inverted,
-    names: list[str],
-) -> None:
-    """Writes a picture of edits for each of the first images."""
-    (folder / "edits").mkdir()
-    space, variables = search.space, search.variables
+def _editor(
+    config: Config, search: _Search
+) -> Callable[[invert.Inverted, list[str]], dict[str, np.ndarray]]:
+    """What makes pictures of edits, by their names; directions are found before the search."""
     if config.along == "classes":
-        _edit_classes(folder, search, found, config.edit)
-        return
-    features = None if space.name == "w" else _latents.features(search.made)
+        if search.label is None:
+            raise UserError("--along=classes: the run has no labels; use --along=pca")
+        return lambda found, names: {"classes": _as_classes(search, found, config.edit)}
+    features = None if search.space.name == "w" else _latents.features(search.made)
     limit = min(search.pool.shape[1], *([] if features is None else features.shape[1:]))
     if config.edit > limit:
         raise UserError(f"--edit={config.edit}: there are {limit} directions")
     directions, shares = invert.components(search.pool, features, config.edit)
-    print("shares of the variance: " + ", ".join(f"{share:.1%}" for share in shares))
-    for number, name in enumerate(names[:EDITED]):
-        picture = _latents.edited(space, variables, found, number, directions)
-        images.save_png(folder / "edits" / f"{name}.png", picture)
+    if config.edit:
+        print("shares of the variance: " + ", ".join(f"{share:.1%}" for share in shares))
+    return lambda found, names: {
+        name: _latents.edited(search.space, search.variables, found, number, directions)
+        for number, name in enumerate(names[:EDITED])
+    }
 
 
-def _edit_classes(folder: pathlib.Path, search: _Search, found: invert.Inverted, num: int) -> None:
-    """Writes one picture, a row a class: the first images as each would be."""
-    if search.label is None or found.label is None:
-        raise UserError("--along=classes: the run has no labels; use --along=pca")
-    latent, label = found.latent[:EDITED], found.label[:EDITED]
-    classes = np.unique(search.label)[:num]
-    centroids = {k: search.pool[search.label == k].mean(0) for k in np.unique(search.label)}
+def _as_classes(search: _Search, found: invert.Inverted, num: int) -> np.ndarray:
+    """A row a class: the first images as each would be."""
+    assert found.label is not None
+    space, latent, label = search.space, found.latent[:EDITED], found.label[:EDITED]
+    every = space.sampler.labels(len(search.pool), even=True)
+    pool = space.draw(search.variables, search.pool_key, every, len(search.pool))
+    centroids = {k: pool[every == k].mean(0) for k in np.unique(every)}
     rows = []
-    for k in classes:
+    for k in list(centroids)[:num]:
         moved = latent
-        if search.space.name == "w":
-            own = np.stack([centroids.get(int(each), latent.mean(0)) for each in label])
-            moved = latent + centroids[k] - own
+        if space.name == "w":
+            moved = latent + centroids[k] - np.stack([centroids[own] for own in label])
         labels = np.full(len(latent), k, np.int32)
-        rows.append(invert.made(search.space.make, search.variables, moved, labels))
-    picture = images.grid(images.to_uint8(np.concatenate(rows)), columns=len(latent))
-    images.save_png(folder / "edits" / "classes.png", picture)
+        rows.append(invert.made(space.make, search.variables, moved, labels))
+    return images.grid(images.to_uint8(np.concatenate(rows)), columns=len(latent))
 
 
 if __name__ == "__main__":

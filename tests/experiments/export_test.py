@@ -232,7 +232,9 @@ def test_text_is_written_by_random_numbers_that_are_given(tmp_path):
     words = tuple(f"w{n}" for n in range(9))
     spec = Spec("", shapes={"text": (4,), "length": ()}, vocabulary=words, unit="words")
     made = text.build(text.Config(hidden=4, embedding=4), spec)
-    variables = jax.tree.map(np.asarray, jax.jit(made.init)(jax.random.key(0)).gen_ema)
+    gen, tokens = made.sample.gen, jnp.ones((1, 4), jnp.int32)
+    fresh = jax.jit(lambda key: gen.init(key, tokens, train=False))
+    variables = jax.tree.map(np.asarray, fresh(jax.random.key(0)))
     function = _functions.of(made, variables, spec)
     ours = _check_forms(function, variables, tmp_path)
     assert ours["text"].shape == (3, 4) and ours["text"].dtype == np.int32
