@@ -161,7 +161,7 @@ def _multiple(translator: Translator, call: Callable[..., Any]) -> int:
     for multiple in [named, *(n for n in MULTIPLES if n > named and n % named == 0)]:
         try:
             jax.eval_shape(call, *_pictures(translator, multiple).values())
-        except (jax.errors.InconclusiveDimensionOperation, TypeError):
+        except (jax.errors.InconclusiveDimensionOperation, TypeError, ValueError):
             continue
         return multiple
     raise UserError(

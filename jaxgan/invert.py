@@ -102,7 +102,7 @@ def invert(
     """
     num, restarts = start.shape[:2]
     at_once = max(1, min(num, batch_size // restarts))
-    parts = []
+    parts, labels = [], []
     for begin in range(0, num, at_once):
         first = min(begin, num - at_once)  # the last ones reach back: one shape
         rows = slice(first, first + at_once)
@@ -115,13 +115,14 @@ def invert(
             search = _step(make, variables, search, now, bound)
             done(1)
         search = _narrowed(search, at_once, 1)
-        parts.append([search["best"], search["least"], search["label"]])
-        parts[-1] = [None if x is None else np.asarray(x)[begin - first :] for x in parts[-1]]
-    latent, distance, label = (
-        None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True)
-    )
-    image = made(make, variables, latent, label, batch_size=batch_size)
-    return Inverted(latent, label, image, distance)
+        new = slice(begin - first, None)
+        parts.append([np.asarray(search[name])[new] for name in ("best", "least")])
+        if label is not None:
+            labels.append(np.asarray(search["label"])[new])
+    latent, distance = (np.concatenate(column) for column in zip(*parts, strict=True))
+    chosen = None if label is None else np.concatenate(labels)
+    image = made(make, variables, latent, chosen, batch_size=batch_size)
+    return Inverted(latent, chosen, image, distance)
 
 
 def made(
@@ -218,7 +219,8 @@ def _step(
 
     latent = search["latent"]
     gradient, distance = jax.grad(distances, has_aux=True)(latent)
-    update, memory = ADAM.update(gradient, search["memory"])
+    found: Any = ADAM.update(gradient, search["memory"])
+    update, memory = found
     nearer = distance < search["least"]
     return {
         **search,

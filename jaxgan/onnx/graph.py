@@ -17,6 +17,7 @@ from jaxgan.types import UserError
 
 OPSET, IR = 18, 8  # what onnxruntime reads from 1.14 on
 END = np.iinfo(np.int64).max  # a slice that ends here goes to the end
+BEGIN = np.iinfo(np.int64).min  # one backwards that ends here takes the first too
 Shape = Sequence[Any]  # of numbers, and of expressions of symbols as `jax.export` has them
 
 

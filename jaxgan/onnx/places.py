@@ -1,24 +1,24 @@
 """Rules of operations that pick values out of an array, or put it among others."""
 
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
-from jaxgan.onnx.graph import END, Graph, Inexpressible, Value, element
-
-_START = np.iinfo(np.int64).min  # a slice backwards that ends here takes the first
+from jaxgan.onnx.graph import BEGIN, END, Graph, Inexpressible, Value, element
 
 
-def unknown(eqn: Any) -> NoReturn:
-    """Refuses a form of an operation that has no rule.
+def unknown(eqn: Any) -> Inexpressible:
+    """Says that a form of an operation has no rule.
 
     Args:
       eqn: the operation.
 
-    Raises:
-      Inexpressible: always.
+    Returns:
+      The error to raise.
     """
-    raise Inexpressible(f"ONNX: the network has a form of {eqn.primitive.name} without a rule here")
+    return Inexpressible(
+        f"ONNX: the network has a form of {eqn.primitive.name} without a rule here"
+    )
 
 
 def part(graph: Graph, eqn: Any, x: Value) -> Value:
@@ -53,7 +53,7 @@ def reverse(graph: Graph, eqn: Any, x: Value) -> Value:
       It, turned.
     """
     for axis in eqn.params["dimensions"]:
-        x = graph.slice(x, axis, END, _START, -1)
+        x = graph.slice(x, axis, END, BEGIN, -1)
     return x
 
 
@@ -73,7 +73,7 @@ def pad(graph: Graph, eqn: Any, x: Value, fill: Value) -> Value:
     shape = list(eqn.invars[0].aval.shape)
     for axis, (_, _, between) in enumerate(config):
         if between:
-            x, shape = _apart(graph, x, fill, shape, axis, between)
+            x, shape = apart(graph, x, fill, shape, axis, between)
     return surrounded(graph, x, [(low, high) for low, high, _ in config], fill=fill)
 
 
@@ -100,10 +100,22 @@ def surrounded(graph: Graph, x: Value, edges: Any, *, fill: Value | None = None)
     return x
 
 
-def _apart(
+def apart(
     graph: Graph, x: Value, fill: Value, shape: list[Any], axis: int, between: int
 ) -> tuple[Value, list[Any]]:
-    """Puts so many of a value after each element but the last."""
+    """Puts so many of a value after each element but the last.
+
+    Args:
+      graph: that nodes are added to.
+      x: the array.
+      fill: the value.
+      shape: of the array.
+      axis: along which its elements are moved apart.
+      between: how many.
+
+    Returns:
+      The array and its shape.
+    """
     longer = [*shape[: axis + 1], 1, *shape[axis + 1 :]]
     edges = [(0, 0)] * len(longer)
     edges[axis + 1] = (0, between)
@@ -134,7 +146,7 @@ def gather(graph: Graph, eqn: Any, x: Value, at: Value) -> Value:
         return _window(graph, eqn, x, at)
     whole = all(not _differs(sizes[axis], shape[axis]) for axis in rest)
     if not whole or not set(indexed) <= gone:
-        unknown(eqn)
+        raise unknown(eqn)
     at = graph.node("Cast", at, to=element(np.int64))
     at = graph.node("Max", at, np.zeros(1, np.int64))
     at = graph.node("Min", at, graph.size([shape[axis] - 1 for axis in indexed]))
@@ -145,7 +157,7 @@ def gather(graph: Graph, eqn: Any, x: Value, at: Value) -> Value:
         given = list(numbers.start_indices_batching_dims)
         others = [axis for axis in range(len(at_shape) - 1) if axis not in given]
         if given != list(range(len(given))):
-            unknown(eqn)
+            raise unknown(eqn)
         at = graph.transpose(at, [*given, *others, len(at_shape) - 1])
         x = graph.transpose(x, [*shared, *indexed, *rest])
         picked = graph.node("GatherND", x, at, batch_dims=len(shared))
@@ -169,7 +181,7 @@ def _put(graph: Graph, eqn: Any, picked: str, rest: int) -> Value:
     rank = len(eqn.outvars[0].aval.shape)
     others = [axis for axis in range(rank) if axis not in offset]
     if len(offset) != rest:
-        unknown(eqn)
+        raise unknown(eqn)
     order = [*others, *offset]
     return graph.transpose(picked, [order.index(axis) for axis in range(rank)])
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxgan.nets import conv
 from jaxgan.onnx import places
-from jaxgan.onnx.graph import Graph, Value
+from jaxgan.onnx.graph import BEGIN, END, Graph, Value
 
 
 def product(graph: Graph, eqn: Any, a: Value, b: Value) -> Value:
@@ -76,7 +76,7 @@ def convolution(graph: Graph, eqn: Any, x: Value, w: Value) -> Value:
     """
     params, layout = eqn.params, eqn.params["dimension_numbers"]
     if params["batch_group_count"] != 1:
-        places.unknown(eqn)
+        raise places.unknown(eqn)
     x, w = graph.transpose(x, layout.lhs_spec), graph.transpose(w, layout.rhs_spec)
     shape = [eqn.invars[0].aval.shape[axis] for axis in layout.lhs_spec]
     kernel = [eqn.invars[1].aval.shape[axis] for axis in layout.rhs_spec][2:]
@@ -87,7 +87,7 @@ def convolution(graph: Graph, eqn: Any, x: Value, w: Value) -> Value:
         zero = np.zeros((), eqn.invars[0].aval.dtype)
         for axis, times in enumerate(apart):
             if times > 1:
-                x, shape = places._apart(graph, x, zero, shape, axis + 2, times - 1)
+                x, shape = places.apart(graph, x, zero, shape, axis + 2, times - 1)
         if not all(isinstance(n, int | np.integer) and n >= 0 for pair in pads for n in pair):
             x = places.surrounded(graph, x, [(0, 0), (0, 0), *pads])
             pads = [[0, 0]] * len(pads)
@@ -119,8 +119,10 @@ def _transposed(graph: Graph, params: Any, x: Value, w: Value, kernel: Any) -> s
     """Output s i + k - p sums input i times kernel k, which the other form has turned round."""
     w = graph.transpose(w, (1, 0, 2, 3))
     for axis in (2, 3):
-        turned = isinstance(w, np.ndarray)
-        w = np.flip(w, axis) if turned else graph.slice(w, axis, -1, -(2**62), -1)
+        if isinstance(w, np.ndarray):
+            w = np.flip(w, axis)
+        else:
+            w = graph.slice(w, axis, END, BEGIN, -1)
     ends = [
         [k - 1 - pair[side] for pair, k in zip(params["padding"], kernel, strict=True)]
         for side in (0, 1)

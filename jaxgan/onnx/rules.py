@@ -74,7 +74,7 @@ def _shifted(first: str, second: str, *, turned: bool = False) -> Rule:
 
 def _select(graph: Graph, eqn: Any, which: Value, *cases: Value) -> Value:
     if len(cases) != 2 or eqn.invars[0].aval.dtype != np.bool_:
-        return places.unknown(eqn)
+        raise places.unknown(eqn)
     which, no, yes = _alike(graph, eqn, (which, *cases))
     return graph.node("Where", which, yes, no)
 
@@ -89,7 +89,7 @@ def _cast(graph: Graph, eqn: Any, x: Value) -> Value:
     if before == after:
         return x
     if isinstance(x, Spread):
-        return Spread(_cast(graph, eqn, x.small), x.shape)
+        return Spread(graph.node("Cast", x.small, to=element(after)), x.shape)
     return graph.node("Cast", x, to=element(after))
 
 
