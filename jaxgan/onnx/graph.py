@@ -55,8 +55,8 @@ class Graph:
         self.names = names or itertools.count()
         self.nodes: list[tuple[str, list[str], list[str], dict[str, Any]]] = []
         self.constants: dict[str, np.ndarray] = {}
-        self.inputs: list[tuple[str, Any, Shape | None]] = []
-        self.outputs: list[tuple[str, Any, Shape | None]] = []
+        self.inputs: list[tuple[str, Any, Shape]] = []
+        self.outputs: list[tuple[str, Any, Shape]] = []
         self._sizes: dict[str, str] = {}
 
     def new_name(self) -> str:
@@ -170,8 +170,8 @@ class Graph:
 
         self.taken()
 
-        def described(name: str, dtype: Any, shape: Shape | None) -> Any:
-            sizes = shape and [n if isinstance(n, int | np.integer) else str(n) for n in shape]
+        def described(name: str, dtype: Any, shape: Shape) -> Any:
+            sizes = [n if isinstance(n, int | np.integer) else str(n) for n in shape]
             return helper.make_tensor_value_info(name, element(dtype), sizes)
 
         def attribute(value: Any) -> Any:

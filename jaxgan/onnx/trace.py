@@ -155,13 +155,13 @@ def _scan(graph: Graph, eqn: Any, args: Sequence[Value]) -> list[str]:
     taken = []
     for var in body.invars[first:]:
         taken.append(inner.new_name())
-        inner.inputs.append((taken[-1], _dtype(var), None))
+        inner.inputs.append((taken[-1], _dtype(var), _shape(var)))
     scanned = [graph.ref(value) for value in args[second:]]
     if not scanned:  # ONNX counts by what it scans
         scanned = [graph.ref(np.zeros(params["length"], np.int64))]
-        inner.inputs.append((inner.new_name(), np.int64, None))
+        inner.inputs.append((inner.new_name(), np.int64, ()))
     for value, var in zip(read(inner, body, consts, [*shared, *taken]), body.outvars, strict=True):
-        inner.outputs.append((inner.node("Identity", value), _dtype(var), None))
+        inner.outputs.append((inner.node("Identity", value), _dtype(var), _shape(var)))
     starts = [graph.ref(value) for value in args[first:second]]
     made = len(eqn.outvars) - len(starts)
     back = {}
