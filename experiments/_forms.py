@@ -27,7 +27,11 @@ TOLERANCE = (
     1e-4  # of numbers that a form makes; of tokens the share that may be others, a hundredth
 )
 TOKENS = 1e-2
-NEEDED = {"stablehlo": (), "onnx": ("onnx", "onnxruntime"), "safetensors": ("safetensors",)}
+NEEDED = {  # what `jax.export` serialises with is no dependency of jax
+    "stablehlo": ("flatbuffers",),
+    "onnx": ("onnx", "onnxruntime"),
+    "safetensors": ("safetensors",),
+}
 NAMES = {
     "stablehlo": "generator.stablehlo",
     "onnx": "generator.onnx",

@@ -22,7 +22,8 @@ Each form is loaded again and compared with what this project makes of the same 
 differ by 0.0001, and one token in a hundred. One that cannot say what the network does is named in
 a line, and the others are written. The folder is there in full or not at all.
 
-onnx, onnxruntime and safetensors are those of `pip install "jaxgan[export]"`.
+What the forms need comes with `pip install "jaxgan[export]"`: flatbuffers, onnx, onnxruntime and
+safetensors.
 """
 
 import dataclasses

@@ -22,7 +22,7 @@ from jaxgan.run import checkpoint, load
 from jaxgan.types import UserError
 from tests.helpers import command, runs
 
-for name in ("onnx", "onnxruntime", "safetensors"):
+for name in ("flatbuffers", "onnx", "onnxruntime", "safetensors"):
     pytest.importorskip(name)
 
 # In front of what a stranger runs: refuses every package but those named.
@@ -50,7 +50,7 @@ def exported(tmp_path_factory):
 def _block(folder, heading):
     """The program under a heading of the card."""
     card = (folder / "MODEL_CARD.md").read_text()
-    return re.search(rf"^## {heading}\n\n```python\n(.*?)^```", card, re.M | re.S)[1]
+    return re.search(rf"^## {heading}\n\n[^#]*?```python\n(.*?)^```", card, re.M | re.S)[1]
 
 
 def _alone(folder, code, refused, *, python=sys.executable):
@@ -213,8 +213,10 @@ def test_a_folder_that_holds_something_is_left_alone(exported):
 def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     message = "onnx needs onnx and onnxruntime: pip install onnx onnxruntime, or leave it away: "
-    with pytest.raises(UserError, match=f"{message}--forms=stablehlo$"):
-        export.run(_config(runs.conditional(), tmp_path / "out", forms="stablehlo,onnx"))
+    with pytest.raises(UserError, match=f"{message}--forms=safetensors$"):
+        export.run(_config(runs.conditional(), tmp_path / "out", forms="onnx,safetensors"))
+    with pytest.raises(UserError, match="--forms=stablehlo: stablehlo needs flatbuffers: pip inst"):
+        export.run(_config(runs.conditional(), tmp_path / "out", forms="stablehlo"))
 
 
 def _check_forms(function, variables, folder):
@@ -260,7 +262,7 @@ def test_the_program_runs_where_nothing_but_jax_is_installed(exported, tmp_path)
     subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
     python = str(tmp_path / "venv" / "bin" / "python")
     version = importlib.metadata.version("jax")
-    pip = [python, "-m", "pip", "install", "--quiet", f"jax=={version}"]
+    pip = [python, "-m", "pip", "install", "--quiet", f"jax=={version}", "flatbuffers"]
     subprocess.run(pip, check=True, timeout=600)
     listed = subprocess.run(
         [python, "-m", "pip", "list"], check=True, capture_output=True, text=True
