@@ -88,7 +88,7 @@ def write(form: str, folder: pathlib.Path, function: Function, variables: PyTree
     else:
         import safetensors.numpy
 
-        flat = {name: np.ascontiguousarray(x) for name, x in flattened(variables).items()}
+        flat = {name: np.array(x, order="C") for name, x in flattened(variables).items()}
         path.write_bytes(safetensors.numpy.save(flat, metadata={"format": "jaxgan"}))
 
 

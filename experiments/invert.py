@@ -211,7 +211,9 @@ def _editor(
             raise UserError("--along=classes: the run has no labels; use --along=pca")
         return lambda found, names: {"classes": _as_classes(search, found, config.edit)}
     features = None if search.space.name == "w" else _latents.features(search.made)
-    limit = min(search.pool.shape[1], *([] if features is None else features.shape[1:]))
+    limit = (
+        search.pool.shape[1] if features is None else min(features.shape[1], search.pool.shape[1])
+    )
     if config.edit > limit:
         raise UserError(f"--edit={config.edit}: there are {limit} directions")
     directions, shares = invert.components(search.pool, features, config.edit)

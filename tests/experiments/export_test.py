@@ -121,6 +121,13 @@ def test_parameters_are_those_of_the_checkpoint(exported):
     assert described["parameters"]["params.Dense_0.kernel"]["shape"] == [7, 8]
 
 
+def test_parameters_that_are_numbers_stay_numbers(tmp_path):
+    variables = {"params": {"strength": np.float32(2), "turned": np.ones((2, 3), np.float32).T}}
+    _forms.write("safetensors", tmp_path, None, variables)
+    read = safetensors_file.read(tmp_path / "parameters.safetensors")
+    assert read["params.strength"].shape == () and read["params.turned"].shape == (3, 2)
+
+
 def test_the_card_says_what_a_stranger_asks(exported):
     card = (exported / "MODEL_CARD.md").read_text()
     assert card.startswith("---\nlicense: cc0-1.0\n")

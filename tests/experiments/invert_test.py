@@ -99,16 +99,19 @@ def test_a_label_that_is_given_is_kept_and_classes_are_rows(photos, tmp_path):
         assert picture.size == (2 * 10 + 2, 3 * 10 + 2)
 
 
-def test_a_style_based_generator_is_searched_in_w():
+def test_a_style_based_generator_is_searched_and_edited_in_w():
     gen = stylegan2.Generator(8, 1, (4, 4), features=4, mapping_layers=1)
     fresh = jax.jit(lambda key: gen.init(key, jnp.zeros((1, 4)), train=False))
-    variables = fresh(jax.random.key(0))
     space = _latents.Space(sample.Sampler(gen, 4))
     assert space.name == "w" and space.bound == np.inf
-    w = space.draw(variables, jax.random.key(1), None, 2)
-    made = inversion.made(space.make, variables, w, None)
-    expected = space.sampler(variables, jax.random.key(1), 2)["image"]
+    config = invert.Config(restarts=2, steps=3, edit=2)
+    search = invert._Search(config, space, fresh(jax.random.key(0)), None)
+    w = space.draw(search.variables, jax.random.key(1), None, 2)
+    made = inversion.made(space.make, search.variables, w, None)
+    expected = space.sampler(search.variables, jax.random.key(1), 2)["image"]
     np.testing.assert_allclose(made, expected, atol=1e-5)
+    edits = invert._editor(config, search)(search(made, "images"), ["a", "b"])
+    assert list(edits) == ["a", "b"] and edits["a"].shape == (2 * 10 + 2, 7 * 10 + 2, 1)
 
 
 def test_colours_that_are_grey_are_read_as_grey_and_names_stay_apart(tmp_path):
