@@ -25,6 +25,8 @@ INTENDED = (
 LOADERS = {
     "stablehlo": """## With JAX alone
 
+`pip install jax flatbuffers`; the latter is what `jax.export` reads files with.
+
 ```python
 import pathlib
 import numpy as np
@@ -39,6 +41,8 @@ print({first}.shape, {first}.dtype)
 The program was exported for {platforms}; `generator.in_avals` says what it takes.
 """,
     "onnx": """## With onnxruntime
+
+`pip install onnxruntime`
 
 ```python
 import numpy as np
@@ -117,7 +121,10 @@ def _interface(record: Mapping[str, Any]) -> str:
 
 def _loader(form: str, function: Function, record: Mapping[str, Any]) -> str:
     inputs = record["inputs"]
-    lines = [f"{name} = {_example(name, x)}" for name, x in function.example(1).items()]
+    lines = [
+        f"{name} = {_example(name, x, function.meaning[name])}"
+        for name, x in function.example(1).items()
+    ]
     names = list(record["outputs"])
     return LOADERS[form].format(
         inputs="\n".join(lines),
@@ -131,12 +138,13 @@ def _loader(form: str, function: Function, record: Mapping[str, Any]) -> str:
     )
 
 
-def _example(name: str, x: np.ndarray) -> str:
+def _example(name: str, x: np.ndarray, meaning: str) -> str:
     """What four such inputs can be made by."""
+    draw = "uniform(-1, 1, " if "uniform" in meaning else "normal(size="
     sizes = ", ".join(map(str, (4, *x.shape[1:]))) + "," * (x.ndim == 1)
     plain = "ones" if "length" in name else "zeros"
     made = {
-        "z": f"np.random.default_rng(0).normal(size=({sizes})).astype(np.float32)",
+        "z": f"np.random.default_rng(0).{draw}({sizes})).astype(np.float32)",
         "uniform": f"np.random.default_rng(0).random(({sizes}), np.float32)",
     }
     return made.get(name, f"np.{plain}(({sizes}), np.{x.dtype})")

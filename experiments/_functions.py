@@ -103,8 +103,15 @@ def _of_latents(sampler: sample.Sampler, variables: PyTree) -> Function:
         made = sampler.generate(variables, given["z"], given.get("label"))
         return {entry: in_range(made[entry])}
 
-    (shape,) = (x.shape for x in jax.eval_shape(call, *inputs.values()))
-    meaning[entry] = "images in [-1, 1]" if len(shape) == 4 else "examples in the units of the data"
+    try:
+        (made,) = jax.eval_shape(call, *inputs.values())
+    except jax.errors.TracerArrayConversionError as error:
+        raise UserError(
+            "its Sampler's transform computes by NumPy, which no program for devices can hold; "
+            "write it with jax.numpy"
+        ) from error
+    images = len(made.shape) == 4
+    meaning[entry] = "images in [-1, 1]" if images else "examples in the units of the data"
     return Function(sampler.gen, call, inputs, (entry,), meaning, example, ours, 64)
 
 

@@ -35,7 +35,7 @@ import jax
 from experiments import _card, _folders, _forms, _functions
 from experiments._functions import Arrays, Function
 from jaxgan import __version__, onnx, types
-from jaxgan.run import cli, disk, load, rundir
+from jaxgan.run import cli, load, rundir
 from jaxgan.types import PyTree, UserError
 
 
@@ -160,7 +160,7 @@ def _one(
         time = f"{row['ms_a_sample']:.3f}"
     if not difference <= limit:
         raise ValueError(f"what it makes differs from ours by {difference:.1e}, above {limit:g}")
-    print(f"{form:12} {disk.megabytes(size):>10} {difference:11.1e} {time:>12}", flush=True)
+    print(f"{form:12} {size / 1000:>7,.0f} kB {difference:11.1e} {time:>12}", flush=True)
     return {**row, "largest_difference": difference}
 
 

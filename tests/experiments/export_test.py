@@ -86,6 +86,7 @@ def test_the_program_needs_jax_alone(exported):
     refused = {"jaxgan", "experiments", "flax", "optax", "orbax", "chex"}
     code = _block(exported, "With JAX alone")
     assert len(code.strip().splitlines()) <= 10
+    assert "`pip install jax flatbuffers`" in (exported / "MODEL_CARD.md").read_text()
     assert _alone(exported, code, refused) == "(4, 8, 8, 1) float32\n"
 
 
