@@ -171,7 +171,7 @@ class Graph:
         self.taken()
 
         def described(name: str, dtype: Any, shape: Shape) -> Any:
-            sizes = [n if isinstance(n, int | np.integer) else str(n) for n in shape]
+            sizes = [int(n) if isinstance(n, int | np.integer) else str(n) for n in shape]
             return helper.make_tensor_value_info(name, element(dtype), sizes)
 
         def attribute(value: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 from jax.extend import core
 
 from jaxgan.onnx import rules
-from jaxgan.onnx.graph import IR, OPSET, Graph, Inexpressible, Spread, Value
+from jaxgan.onnx.graph import IR, OPSET, Graph, Inexpressible, Value
 
 FOLDED = 2**16  # numbers that are written down rather than computed, where weights have fewer
 
@@ -209,6 +209,3 @@ def _shape(var: Any) -> tuple[Any, ...]:
 
 def _dtype(var: Any) -> Any:
     return var.aval.dtype
-
-
-__all__ = ["Spread", "convert", "read"]
