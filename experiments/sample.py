@@ -7,6 +7,12 @@ that scored best in training; everything else is found in the run directory. An 
 holds the samples as arrays instead of a picture; sentences go into a .txt, one a line, with
 --temperature, --top_k and --prompt. Runs of an experiment of one's own need --module, the
 importable name of the file that defines its Config and build.
+
+    python -m experiments.sample --workdir=runs/quickstart --num=16 --out=walk.gif
+    python -m experiments.sample --workdir=runs/quickstart --motion=training --out=training.gif
+
+An output named .gif, .webp or .mp4 moves: --num walks through the latents side by side, each of one
+label and back to where it began, or the pictures that training wrote into samples/, one a step.
 """
 
 import dataclasses
@@ -19,6 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments import _motion
 from jaxgan import images, sample
 from jaxgan.data.spec import Spec
 from jaxgan.data.vocabulary import Vocabulary
@@ -40,7 +47,9 @@ class Config:
         64, "Samples to make; with --interpolate, rounded to a full grid.", minimum=1
     )
     out: str = cli.field(
-        "samples.png", "File to write: .png for a picture, .npz for arrays, .txt for lines of text."
+        "samples.png",
+        "File to write: .png for a picture, .npz for arrays, .txt for lines of text; .gif, .webp "
+        "or .mp4 for a moving picture.",
     )
     seed: int = cli.field(0, "Seed of the latents.", minimum=0)
     truncation: float = cli.field(
@@ -68,6 +77,16 @@ class Config:
     standing_batches: int = cli.field(
         0, "Batches to estimate the generator's batch statistics anew over; 0 for none.", minimum=0
     )
+    motion: str = cli.field(
+        "walk",
+        "What moves in a .gif, .webp or .mp4: walks through the latents, or the samples of the "
+        "steps of training.",
+        choices=_motion.MOTIONS,
+    )
+    frames: int = cli.field(120, "Of --motion=walk: pictures of a round.", minimum=2)
+    fps: float = cli.field(
+        0.0, "Pictures a second; 0 for 20 of a walk and 2 of training.", minimum=0
+    )
     batch_size: int = cli.field(256, "Samples made at a time; fewer need less memory.", minimum=1)
 
     def __post_init__(self):
@@ -76,17 +95,31 @@ class Config:
 
 
 def run(config: Config) -> Mapping[str, np.ndarray]:
-    """Samples and writes the file; returns the entries, images as [num, H, W, C] uint8."""
+    """Samples and writes the file; returns the entries, images as [num, H, W, C] uint8.
+
+    Of a moving picture they are those it begins with, and none where it shows training.
+    """
     out = pathlib.Path(config.out).expanduser()
-    if out.suffix not in (".png", ".npz", ".txt"):
-        raise UserError(f"--out={config.out} ends in none of .png, .npz and .txt")
+    if out.suffix not in (".png", ".npz", ".txt", *_motion.SUFFIXES):
+        raise UserError(
+            f"--out={config.out} ends in none of .png, .npz, .txt, .gif, .webp and .mp4"
+        )
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise UserError(f"--out={config.out}: {out.parent} is not a folder that can be written")
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of a run")
+    moves = out.suffix in _motion.SUFFIXES
+    if moves:
+        _motion.check(config)
+    if moves and config.motion == "training":
+        shown = _motion.training(config.workdir, out, fps=config.fps)
+        print(f"wrote {shown} pictures of training to {out}")
+        return {}
     trained = load.load(config.workdir, which=config.checkpoint, module=config.module)
-    if _is_text(trained) and out.suffix == ".png":
+    if _is_text(trained) and out.suffix not in (".txt", ".npz"):
         raise UserError(f"--out={config.out}: these are sentences; name a .txt or .npz")
+    if moves:
+        return _walk(config, trained, out)
     entries = _entries(config, trained)
     if out.suffix == ".png":
         images.save_png(out, trained.experiment.show(entries))  # pyright: ignore[reportArgumentType]
@@ -103,16 +136,14 @@ def run(config: Config) -> Mapping[str, np.ndarray]:
 
 def _entries(config: Config, trained: load.Trained) -> dict[str, np.ndarray]:
     """Samples as asked for; images as bytes."""
-    members = trained.members()
-    if config.member >= len(members):
-        raise UserError(f"--member={config.member}: the run has {len(members)}, counted from 0")
+    variables = _member(config, trained)
     sampler, key = trained.experiment.sample, jax.random.key(config.seed)
     if not _is_text(trained) and (config.temperature != 1 or config.top_k or config.prompt):
         raise UserError("--temperature, --top_k, --prompt: not a generator of text")
     if _is_text(trained):
-        entries = _sentences(config, trained, members[config.member], key)
+        entries = _sentences(config, trained, variables, key)
     elif isinstance(sampler, sample.Sampler):
-        entries = chosen(config, trained.spec, sampler, members[config.member], key)
+        entries = chosen(config, trained.spec, sampler, variables, key)
     elif (
         config.truncation
         or config.interpolate
@@ -129,6 +160,34 @@ def _entries(config: Config, trained: load.Trained) -> dict[str, np.ndarray]:
     found = {name: np.asarray(value) for name, value in entries.items()}
     pictures = {name: images.to_uint8(x) for name, x in found.items() if x.ndim == 4}
     return {**found, **pictures}
+
+
+def _member(config: Config, trained: load.Trained) -> Any:
+    """The variables of the generator asked for."""
+    members = trained.members()
+    if config.member >= len(members):
+        raise UserError(f"--member={config.member}: the run has {len(members)}, counted from 0")
+    return members[config.member]
+
+
+def _walk(config: Config, trained: load.Trained, out: pathlib.Path) -> dict[str, np.ndarray]:
+    """Writes walks through the latents; returns what they begin with."""
+    sampler, key = trained.experiment.sample, jax.random.key(config.seed)
+    variables = _member(config, trained)
+    if not isinstance(sampler, sample.Sampler):
+        raise UserError(f"--out={config.out}: not a generator of latents; name a .png or .npz")
+    sampler, variables, key = _adjusted(config, sampler, variables, key)
+    z = sampler.loops(key, config.num, config.frames, truncation=config.truncation)
+    label = sampler.labels(config.num, even=True)
+    if config.label:
+        number = _label(config.label, trained.spec, conditional=label is not None)
+        label = np.full(config.num, number, np.int32)
+    frames = _motion.frames(sampler, variables, z, label)
+    first = _motion.write(
+        out, frames, config.frames, show=trained.experiment.show, fps=config.fps or 20
+    )
+    print(f"wrote {config.num} walks of {config.frames} pictures of step {trained.step} to {out}")
+    return first
 
 
 def _is_text(trained: load.Trained) -> bool:
@@ -186,12 +245,7 @@ def chosen(
     Returns:
       Entries, as the sampler makes them.
     """
-    sampler = dataclasses.replace(sampler, batch_size=config.batch_size)
-    if config.psi != 1:
-        sampler = sampler.truncated(config.psi)
-    if config.standing_batches:
-        key, own_key = jax.random.split(key)
-        variables = sampler.standing(own_key, variables, num_batches=config.standing_batches)
+    sampler, variables, key = _adjusted(config, sampler, variables, key)
     columns = math.ceil(math.sqrt(config.num))
     rows, num = math.ceil(config.num / columns), config.num
     if config.interpolate:
@@ -205,6 +259,19 @@ def chosen(
     if config.label:
         label = np.full(num, _label(config.label, spec, conditional=label is not None), np.int32)
     return sampler.generate(variables, z, label)
+
+
+def _adjusted(
+    config: Config, sampler: sample.Sampler, variables: Any, key: jax.Array
+) -> tuple[sample.Sampler, Any, jax.Array]:
+    """The sampler and the variables as the flags want them, and the key that is left."""
+    sampler = dataclasses.replace(sampler, batch_size=config.batch_size)
+    if config.psi != 1:
+        sampler = sampler.truncated(config.psi)
+    if config.standing_batches:
+        key, own_key = jax.random.split(key)
+        variables = sampler.standing(own_key, variables, num_batches=config.standing_batches)
+    return sampler, variables, key
 
 
 def _label(text: str, spec: Spec, *, conditional: bool) -> int:

@@ -95,6 +95,41 @@ def slerp(start: Array, end: Array, num: int) -> Array:
     return jnp.where(near, (1.0 - t) * a + t * b, arc)
 
 
+def circle(start: Array, side: Array, num: int) -> Array:
+    """Walks round a circle, back to where it began: of two normal latents, all are normal.
+
+      z(t) = start cos(2 pi t) + side sin(2 pi t)
+
+    Args:
+      start: [..., Z].
+      side: [..., Z], where the walk has got to after a quarter of it.
+      num: steps; the one after the last would be the first again.
+
+    Returns:
+      [..., num, Z].
+    """
+    angle = 2 * jnp.pi * jnp.arange(num).reshape((1,) * (start.ndim - 1) + (num, 1)) / num
+    return start[..., None, :] * jnp.cos(angle) + side[..., None, :] * jnp.sin(angle)
+
+
+def polygon(corners: Array, num: int) -> Array:
+    """Walks along straight lines from corner to corner and back to the first, resting at each.
+
+    Args:
+      corners: [..., K, Z].
+      num: steps; the one after the last would be the first again.
+
+    Returns:
+      [..., num, Z].
+    """
+    sides = corners.shape[-2]
+    at = jnp.arange(num) * sides / num
+    side = at.astype(jnp.int32)
+    t = ((1.0 - jnp.cos(jnp.pi * (at - side))) / 2).reshape((1,) * (corners.ndim - 2) + (num, 1))
+    ends = jnp.take(corners, (side + 1) % sides, axis=-2)
+    return (1.0 - t) * jnp.take(corners, side, axis=-2) + t * ends
+
+
 def _fractions(start: Array, num: int) -> Array:
     """0 to 1 in `num` steps, with as many axes as the result of an interpolation has."""
     return jnp.linspace(0.0, 1.0, num).reshape((1,) * (start.ndim - 1) + (num, 1))

@@ -188,6 +188,25 @@ class Sampler:
         way = latents.slerp if self.prior is latents.normal else latents.lerp
         return way(ends[:rows], ends[rows:], columns).reshape(rows * columns, self.dim)
 
+    def loops(self, key: Key, num: int, steps: int, *, truncation: float = 0.0) -> Array:
+        """Draws walks through the latents, each back to where it began.
+
+        Args:
+          key: consumed.
+          num: walks.
+          steps: of each; the one after the last would be the first again.
+          truncation: of the latents that a walk is made of, as in `draw`.
+
+        Returns:
+          [num, steps, dim]: on circles where latents are normal, so that each step is as probable
+          as any sample; elsewhere on straight lines between four, at rest at each.
+        """
+        if self.prior is latents.normal:
+            ends = self.draw(key, 2 * num, truncation=truncation)
+            return latents.circle(ends[:num], ends[num:], steps)
+        corners = self.draw(key, 4 * num, truncation=truncation)
+        return latents.polygon(corners.reshape(num, 4, self.dim), steps)
+
     def standing(self, key: Key, variables: PyTree, *, num_batches: int) -> PyTree:
         """Estimates the generator's batch statistics anew, for these very variables.
 

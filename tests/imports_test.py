@@ -15,7 +15,7 @@ LAYERS = [
     | {"losses", "augment", "nets", "data"},
     {"state", "metrics", "translate"},
     {"steps", "parallel"},
-    {"sample", "retouch"},
+    {"sample", "retouch", "onnx", "invert"},
     {"run"},
     {"experiments"},
 ]

@@ -92,3 +92,22 @@ def test_slerp_is_finite_with_its_gradients_where_vectors_are_parallel(factor):
         np.testing.assert_allclose(path, latents.lerp(start, factor * start, 5), atol=1e-4)
     grad = jax.grad(lambda z: latents.slerp(z, jnp.array([2.0, 4.0, 6.5]), 5).sum())(start)
     assert jnp.isfinite(grad).all()
+
+
+def test_circle_passes_its_two_latents_and_comes_back():
+    start, side = jax.random.normal(jax.random.key(0), (2, 3, 5))
+    walk = latents.circle(start, side, 8)
+    assert walk.shape == (3, 8, 5)
+    np.testing.assert_allclose(walk[:, 0], start, atol=1e-6)
+    np.testing.assert_allclose(walk[:, 2], side, atol=1e-6)
+    np.testing.assert_allclose(walk[:, 4], -start, atol=1e-6)
+
+
+def test_polygon_rests_at_each_corner_and_comes_back():
+    corners = jnp.array([[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]]])
+    walk = latents.polygon(corners, 40)
+    assert walk.shape == (1, 40, 2)
+    np.testing.assert_allclose(walk[0, ::10], corners[0], atol=1e-6)
+    np.testing.assert_allclose(walk[0, 35], [0.0, 0.5], atol=1e-6)
+    lengths = jnp.linalg.norm(walk - jnp.roll(walk, 1, axis=1), axis=-1)[0]
+    assert lengths[1] < 0.05 and lengths.max() < 0.17

@@ -327,6 +327,20 @@ def _compute(forms, a: Array, b: Array, *, window: Window, wanted: str, batched)
     return form(a, b)
 
 
+def by_lax(a: Array, b: Array, **static) -> Array:
+    """Computes one of the maps by `lax.conv_general_dilated` alone, as accelerators do.
+
+    Args:
+      a: the first operand.
+      b: the second.
+      **static: the parameters of the primitive, as a traced program has them.
+
+    Returns:
+      What the map makes of them.
+    """
+    return _compute(_DEFAULT, a, b, **static)
+
+
 def _transpose(at: int, cotangent: Array, *operands, window: Window, wanted: str, batched) -> Array:
     """Pulls back to operand `at`: the map that wants it, of the cotangent and the other operand."""
     name, other = _OPERANDS[wanted][at], _OPERANDS[wanted][1 - at]

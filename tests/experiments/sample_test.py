@@ -7,7 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from experiments import sample
 from jaxgan import images, latents
@@ -129,7 +129,9 @@ def test_nothing_but_the_average_is_read(workdir, tmp_path):
     [
         ({"label": "3"}, "--label=3: the run has labels 0 to 2"),
         ({"module": ""}, "is not one of experiments.*; give the module"),
-        ({"out": "a.jpg"}, "ends in none of .png, .npz and .txt"),
+        ({"out": "a.jpg"}, "ends in none of .png, .npz, .txt, .gif, .webp and .mp4"),
+        ({"out": "a.gif", "interpolate": True}, "--interpolate is of a still picture"),
+        ({"out": "a.gif", "fps": 60.0}, "--fps=60: a GIF shows 50 pictures a second at most"),
         ({"out": "no/such/folder/a.png"}, "is not a folder that can be written"),
         ({"workdir": ""}, "--workdir is empty"),
         ({"workdir": "/no/such/run"}, "holds no run"),
@@ -175,3 +177,70 @@ def test_the_command_needs_no_flag_of_the_training_run(workdir, tmp_path):
     assert (tmp_path / "grid.png").stat().st_size > 100
     message = command.mistake("experiments.sample", *argv, "--label=9")
     assert message == "--label=9: the run has labels 0 to 2"
+
+
+def _frames(path):
+    """Every picture of a file, and the milliseconds that each is shown."""
+    with Image.open(path) as picture:
+        each = [
+            (np.asarray(frame.convert("RGB")), frame.info["duration"])
+            for frame in ImageSequence.Iterator(picture)
+        ]
+        assert picture.info["loop"] == 0
+    return [pixels for pixels, _ in each], [time for _, time in each]
+
+
+def test_a_walk_begins_with_samples_and_comes_back_in_even_steps(workdir, tmp_path):
+    made = _sample(workdir, tmp_path / "a.gif", num=4, frames=24, label="1")
+    pictures, times = _frames(tmp_path / "a.gif")
+    assert len(pictures) == 24 and set(times) == {50}
+    np.testing.assert_array_equal(pictures[0][2:10, 2:10, 0], made[0, ..., 0])
+    steps = [
+        np.abs(a.astype(float) - b).mean()
+        for a, b in zip(pictures, pictures[1:] + pictures[:1], strict=True)
+    ]
+    assert steps[-1] < 2 * np.median(steps) and min(steps) > 0
+
+
+def test_each_walk_stays_within_its_class(workdir, tmp_path):
+    config = sample.Config(
+        workdir=str(workdir), out=str(tmp_path / "a.webp"), module=runs.MODULE, num=3, frames=4
+    )
+    np.testing.assert_array_equal(sample.run(config)["label"], [0, 1, 2])
+    pictures, _ = _frames(tmp_path / "a.webp")
+    assert len(pictures) == 4 and pictures[0].shape == (22, 22, 3)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the reader forks
+def test_a_video_has_even_sides_and_every_picture(workdir, tmp_path):
+    ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    _sample(workdir, tmp_path / "a.mp4", num=1, frames=10, fps=5.0)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+    reader = ffmpeg.read_frames(str(tmp_path / "a.mp4"))
+    meta = next(reader)
+    assert meta["size"] == (12, 12) and meta["fps"] == 5 and len(list(reader)) == 10
+
+
+def test_a_video_without_its_library_is_one_line(workdir, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="needs imageio-ffmpeg: pip install imageio-ffmpeg"):
+        _sample(workdir, tmp_path / "a.mp4")
+
+
+def test_training_without_pictures_is_one_line(tmp_path):
+    config = sample.Config(workdir=str(tmp_path), out=str(tmp_path / "a.gif"), motion="training")
+    with pytest.raises(UserError, match="samples has no pictures; train with --sample_every"):
+        sample.run(config)
+
+
+def test_training_is_shown_in_order_and_its_end_longer(tmp_path):
+    (tmp_path / "samples").mkdir()
+    for step, side in ((10, 12), (200, 14), (9, 12)):  # the grid grew on the way
+        image = np.full((side, side, 1), step, np.uint8)
+        images.save_png(tmp_path / "samples" / f"step_{step:08d}.png", image)
+    images.save_png(tmp_path / "samples" / "real.png", np.zeros((4, 4, 1), np.uint8))
+    out = tmp_path / "a.gif"
+    sample.run(sample.Config(workdir=str(tmp_path), out=str(out), motion="training"))
+    pictures, times = _frames(out)
+    assert [picture[0, 0, 0] for picture in pictures] == [9, 10, 200]
+    assert times == [500, 500, 2500] and pictures[0].shape == (14, 14, 3)
