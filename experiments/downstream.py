@@ -1,0 +1,347 @@
+r"""Do generated examples help the classifier that is trained on them? Measured, with intervals.
+
+    python -m experiments.downstream
+    python -m experiments.downstream --dataset=mnist --data_dir=DIR --labelled=5,10,50 --plot
+    python -m experiments.downstream --dataset=fashion_mnist --data_dir=DIR --keep=Shirt:20
+    python -m experiments.downstream --workdir=RUN --num_generated=60000 --share=0.5
+
+trains conditional generators (or takes a finished run), and classifiers on (a) the real examples,
+(b) the same with classical augmentation, (c) real and generated ones, (d) all three, (e) generated
+ones alone: the classification accuracy score of Ravuri and Vinyals (https://arxiv.org/abs/
+1905.10887). All are tested on the test split, which neither generators nor any choice has seen: the
+share of generated examples is chosen on a tenth of the labelled ones, which the generator does not
+see either. --labelled takes so many labels of each class, --keep thins classes. Results and the
+digests of all images used lie in WORKDIR/downstream.json; the same command again goes on.
+"""
+
+import dataclasses
+import json
+import pathlib
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import tqdm
+
+from experiments import _classifiers, _downstream, _generators, _plots, _summary, _trials
+from jaxgan import data, parallel
+from jaxgan.data import digests
+from jaxgan.metrics import weights
+from jaxgan.run import cli, disk, driver
+from jaxgan.types import UserError
+
+BASELINES = ("oversampled", "weighted", "smote")
+MIRRORED = ("fashion_mnist",)  # of grey images, those that a mirror leaves what they are
+FEW = 20_000  # training images, below which classifiers are small
+LEAST_GENERATED = 5000
+# What a finished unit does not depend on.
+FREE = ("workdir", "labelled", "subsets", "plot")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The flags of the comparison."""
+
+    dataset: str = cli.field("", "Dataset with labels; empty for the run's, or digits.")
+    data_dir: str = cli.field("", "Folder of the data; empty for where the run had it.")
+    image_size: int = cli.field(0, "Side of the images; 0 for as they are.", minimum=0)
+    channels: int = cli.field(0, "1 grey, 3 RGB; 0 for as the images are.", choices=(0, 1, 3))
+    holdout: float = cli.field(
+        0.1, "Share kept for testing where the data have no test split.", above=0, below=1
+    )
+    workdir: str = cli.field(
+        "runs/downstream",
+        "Directory of generators and results; or of a finished conditional run, whose generators "
+        "are then used.",
+    )
+    recipe: str = cli.field("auto", "Flagfile of the generators; auto for one that suits.")
+    gen_steps: int = cli.field(0, "Steps of a generator; 0 for the recipe's.", minimum=0)
+    gen_augment: str = cli.field(
+        "auto",
+        "What generators' discriminators see: auto for DiffAugment where images are few.",
+        choices=("auto", "none", "diffaug", "ada", "ramp"),
+    )
+    generators: int = cli.field(1, "Generators of each labelled subset.", minimum=1)
+    labelled: str = cli.field(
+        "", "Labels a class, a row of the table for each: 5,10,all. Empty for all."
+    )
+    subsets: int = cli.field(5, "Labelled subsets, chosen by seed, of each such row.", minimum=1)
+    generator_sees: str = cli.field(
+        "labelled",
+        "What generators are trained on: labelled images, or the unlabelled ones too.",
+        choices=("labelled", "all"),
+    )
+    keep: str = cli.field("", "Thins classes: CLASS:N,... keeps N images of each such class.")
+    baselines: str = cli.field(
+        ",".join(BASELINES), "With --keep, what else is tried; empty for nothing."
+    )
+    share: str = cli.field(
+        "0.25,0.5,0.75", "Shares of generated examples in a batch that (c) and (d) choose among."
+    )
+    validation: float = cli.field(
+        0.1, "Share of the labelled examples that the choice is made on.", minimum=0, below=1
+    )
+    num_generated: int = cli.field(
+        0, "Generated examples; 0 for as many as training images, 5,000 at least.", minimum=0
+    )
+    min_confidence: float = cli.field(
+        0.0,
+        "Keeps generated examples whose class a classifier of the real ones gives this "
+        "probability; 0 keeps all.",
+        minimum=0,
+        below=1,
+    )
+    classifier: str = cli.field("cnn", "What is trained on them.", choices=("cnn", "linear", "knn"))
+    seeds: int = cli.field(3, "Classifiers of each kind, trained side by side.", minimum=1)
+    steps: int = cli.field(0, "Steps of a classifier; 0 for as many as suit.", minimum=0)
+    batch_size: int = cli.field(0, "Examples a step; 0 for 64, or 256 of many.", minimum=0)
+    width: int = cli.field(0, "Width of the small network; 0 for 16, or 32 of many.", minimum=0)
+    max_shift: int = cli.field(-1, "Largest shift in pixels; -1 for the network's.", minimum=-1)
+    flip: int = cli.field(
+        -1, "1 mirrors images, 0 does not; -1 by the dataset.", choices=(-1, 0, 1)
+    )
+    seed: int = cli.field(0, "Seed of everything random.", minimum=0)
+    plot: bool = cli.field(False, "Draws accuracy against labels a class: downstream.png.")
+
+    def __post_init__(self):
+        """Checks every field."""
+        cli.check(self)
+        cli.floats(self, "share")
+        if not all(share < 1 for share in self.shares):
+            raise UserError(f"--share={self.share}: shares lie between 0 and 1")
+        if len(self.shares) > 1 and not self.validation and not self.keep:
+            raise UserError("--validation=0 leaves none to choose a share with; give one --share")
+        for name in filter(None, self.baselines.split(",")):
+            if name not in BASELINES:
+                raise UserError(f"--baselines={self.baselines}: {name} is not one of "
+                                f"{', '.join(BASELINES)}")  # fmt: skip
+        _downstream.rows(self.labelled)
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The candidates."""
+        return cli.floats(self, "share")
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """The baselines of thinned classes."""
+        return tuple(filter(None, self.baselines.split(","))) if self.keep else ()
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Trains, tests, prints the table; returns what downstream.json holds."""
+    begin = time.perf_counter()
+    parallel.initialize(compilation_cache="~/.cache/jaxgan")
+    workdir = pathlib.Path(config.workdir).expanduser()
+    if not config.workdir:
+        raise UserError("--workdir is empty; name a directory for generators and results")
+    _check_libraries(config)
+    trained = _generators.finished(workdir) if (workdir / "config.json").exists() else None
+    config, found = open_data(config, trained)
+    chosen = [
+        unit
+        for row in _downstream.rows(config.labelled)
+        for unit in _downstream.units(config, found, row)
+    ]
+    place = workdir / "downstream.json"
+    weights.check_writable(place)
+    record = _record(config, found, place)
+    classifiers = _trials.Classifiers(recipe(config, len(found.train), found.train.image_shape))
+    if trained and config.labelled:
+        print("note: the run has seen all labels, the classifiers see some of them")
+    for number, unit in enumerate(chosen):
+        if unit.name not in record["units"]:
+            since = time.perf_counter()
+            print(f"set {number + 1} of {len(chosen)}: {unit.name}", flush=True)
+            record["units"][unit.name] = _measure(config, found, unit, classifiers, trained)
+            spent = time.perf_counter() - since
+            record["units"][unit.name]["seconds"] = round(spent, 1)
+            _write(place, record)
+            left = spent * (len(chosen) - number - 1)
+            if left:
+                print(f"about {left / 60:.0f} min left", flush=True)
+    names = [unit.name for unit in chosen]
+    record["rows"] = _summary.rows({name: record["units"][name] for name in names})
+    record["seconds"] = round(time.perf_counter() - begin, 1)
+    _write(place, record)
+    thin = sorted(_downstream.thinned(found, config.keep))
+    print(_summary.table(record, _downstream.ARMS, thin, list(found.train.class_names)))
+    if config.plot:
+        _plots.accuracies(workdir / "downstream.png", record["rows"], _downstream.ARMS)
+        print(f"wrote {workdir / 'downstream.png'}")
+    print(f"wrote {place}")
+    return record
+
+
+def open_data(config: Config, trained: Any) -> tuple[Config, _downstream.Data]:
+    """Opens both splits, as the run saw them where there is one.
+
+    Args:
+      config: the flags.
+      trained: a finished run, or None.
+
+    Returns:
+      The config with the names of the data, and the data.
+
+    Raises:
+      UserError: they are not what the run was trained on.
+    """
+    if trained is None:
+        config = dataclasses.replace(config, dataset=config.dataset or "digits")
+        train, test = (_load(config, split) for split in ("train", "test"))
+        return config, _downstream.checked(train, test)
+    own = trained.config
+    if config.dataset not in ("", own.dataset):
+        raise UserError(f"--dataset={config.dataset}: the run was trained on {own.dataset}")
+    place = config.data_dir or own.data_dir
+    own = dataclasses.replace(own, data_dir=place)
+    train = driver.load_source(own)
+    _generators.check_fit(trained, train, place)
+    height, width, channels = train.image_shape
+    size = {"image_size": (height, width), "channels": channels, "holdout": own.holdout}
+    test = data.load(own.dataset, data_dir=place, split="test", **size)
+    config = dataclasses.replace(config, dataset=own.dataset, data_dir=place)
+    config = dataclasses.replace(config, generators=len(trained.members()))
+    return config, _downstream.checked(train, test)
+
+
+def _load(config: Config, split: str) -> Any:
+    return data.load(
+        config.dataset,
+        data_dir=config.data_dir,
+        split=split,
+        image_size=config.image_size,
+        channels=config.channels,
+        holdout=config.holdout,
+    )
+
+
+def recipe(config: Config, num_examples: int, shape: tuple[int, ...]) -> _trials.Recipe:
+    """Fills in what the flags leave open of the classifiers' training.
+
+    Args:
+      config: the flags.
+      num_examples: training images.
+      shape: of an image.
+
+    Returns:
+      The recipe; of all sets the same, so that they share one program.
+    """
+    many = num_examples >= FEW
+    kind = {"cnn": "digits" if shape[2] == 1 else "colour"}.get(config.classifier)
+    kind = kind or config.classifier
+    own: dict[str, Any] = dict(_classifiers.RECIPES["linear" if kind == "knn" else kind])
+    size = config.batch_size or (own["batch_size"] if many else 64)
+    steps = config.steps or (own["epochs"] * num_examples // size if many else 300)
+    flip = own["flip"] or int(config.dataset in MIRRORED)
+    decay = own["decay"] if many else 0.98
+    names = ("learning_rate", "weight_decay", "smoothing")
+    return _trials.Recipe(
+        kind,
+        num_steps=steps,
+        batch_size=size,
+        seeds=config.seeds,
+        max_shift=own["max_shift"] if config.max_shift < 0 else config.max_shift,
+        flip=flip if config.flip < 0 else config.flip,
+        width=config.width or (32 if many else 16),
+        decay=decay,
+        seed=config.seed,
+        **{name: own[name] for name in names},
+    )
+
+
+def _measure(
+    config: Config,
+    found: _downstream.Data,
+    unit: _downstream.Unit,
+    classifiers: _trials.Classifiers,
+    trained: Any,
+) -> dict[str, Any]:
+    """Generators and classifiers of one labelled subset: all their scores."""
+    ledger = digests.Ledger(found.test_numbers)
+    source = found.train if trained else _downstream.generator_source(config, found, unit)
+    ledger.use("generator", digests.of_images(source.arrays["image"]))
+    draws = list(_draws(config, found, unit, trained, source))
+    num = config.num_generated or max(LEAST_GENERATED, len(found.train))
+    ticks = _downstream.num_fits(config) * (
+        config.seeds if config.classifier == "knn" else classifiers.recipe.num_steps
+    )
+    with tqdm.tqdm(
+        total=ticks, desc="classifiers", unit="step", disable=None, dynamic_ncols=True
+    ) as bar:
+        classifiers.tick = bar.update
+        trial = _downstream.Trial(config, found, unit, classifiers, ledger, num)
+        scores: dict[str, Any] = {name: [one] for name, one in trial.real().items()}
+        each: list[Mapping[str, Any]] = []
+        for draw in draws:
+            made = draw(num, bool(config.keep))
+            out = trial.generated(made)
+            for name, one in out.pop("scores").items():
+                scores.setdefault(name, []).append(one)
+            each.append({**out, "memorisation": trial.memorisation(made, source)})
+    for one in each:
+        tqdm.tqdm.write(_summary.memorised(one["memorisation"]))
+    return {
+        "row": unit.row.name,
+        "labelled": unit.row.labelled,
+        "examples": len(unit.labelled),
+        "subset": unit.subset,
+        "generators": each,
+        "scores": scores,
+        "images_used": ledger.record(),
+    }
+
+
+def _draws(
+    config: Config, found: _downstream.Data, unit: _downstream.Unit, trained: Any, source: Any
+) -> Iterator[_generators.Draw]:
+    """What draws the examples of each generator of a unit."""
+    if trained:
+        yield from _generators.of_run(trained)
+        return
+    different = len(unit.fit) + (len(unit.rest) if config.generator_sees == "all" else 0)
+    settings = _generators.recipe(config, found.train.image_shape, different)
+    for number, place in enumerate(_downstream.places(unit, config)):
+        seed = config.seed + 1000 * unit.subset + number
+        yield _generators.train(settings, source, place, seed)
+
+
+def _check_libraries(config: Config) -> None:
+    """Refuses SMOTE where its library is missing, before the time is spent."""
+    if "smote" in config.rivals:
+        try:
+            import imblearn  # noqa: F401  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            raise UserError(
+                "smote needs imbalanced-learn: pip install jaxgan[downstream], or leave it out: "
+                "--baselines=oversampled,weighted"
+            ) from None
+
+
+def _record(config: Config, found: _downstream.Data, place: pathlib.Path) -> dict[str, Any]:
+    """Begins the record, with the units of an earlier command of the same settings."""
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in FREE}
+    record = {
+        "settings": settings,
+        "data": {
+            "train": found.train.fingerprint,
+            "test": found.test.fingerprint,
+            "test_images": len(found.test),
+            "num_classes": found.train.num_classes,
+            "class_names": list(found.train.class_names),
+        },
+    }
+    try:
+        before = json.loads(place.read_text(encoding="utf-8"))
+        same = all(before[name] == record[name] for name in record)
+        return {**record, "units": before["units"] if same else {}}
+    except (OSError, ValueError, LookupError, TypeError):
+        return {**record, "units": {}}
+
+
+def _write(place: pathlib.Path, record: Mapping[str, Any]) -> None:
+    disk.replace(place, json.dumps(_summary.finite(record), indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    cli.main(Config, run)
