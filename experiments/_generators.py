@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from experiments import _own, mnist
+from experiments import _augmented, _own, mnist
 from experiments import images as images_experiment
-from jaxgan import images, sample, types
+from jaxgan import images, sample
 from jaxgan.data import arrays
 from jaxgan.data.registry import Source
 from jaxgan.nets import dcgan
@@ -106,11 +106,12 @@ def train(settings: Any, source: arrays.ArraySource, place: pathlib.Path, seed: 
     return _draw(load.load(place), 0)
 
 
-def finished(workdir: pathlib.Path) -> load.Trained:
+def finished(workdir: pathlib.Path, module: str) -> load.Trained:
     """Loads a finished conditional run.
 
     Args:
       workdir: its directory.
+      module: of its experiment, where that is not a bundled one.
 
     Returns:
       The run.
@@ -118,7 +119,7 @@ def finished(workdir: pathlib.Path) -> load.Trained:
     Raises:
       UserError: it has no labels.
     """
-    trained = load.load(workdir)
+    trained = load.load(workdir, module=module)
     sampler = trained.experiment.sample
     if not isinstance(sampler, sample.Sampler) or not sampler.label_counts:
         raise UserError(
@@ -140,13 +141,7 @@ def check_fit(trained: load.Trained, train: Source, place: str) -> None:
       UserError: classes are called otherwise, or the images are others: then nobody knows whether
         the run has seen those that it is to be tested with.
     """
-    names = tuple(getattr(train, "class_names", ()))
-    if trained.spec.num_classes != train.num_classes or trained.spec.class_names != names:
-        had, has = (
-            types.one_line(", ".join(each), limit=60) or "no names"
-            for each in (trained.spec.class_names, names)
-        )
-        raise UserError(f"the run's classes are {had}; those of {train.name} are {has}")
+    _augmented.check_classes(trained, train)
     if trained.spec.fingerprint != train.fingerprint:
         raise UserError(
             f"--data_dir={place}: not the images that the run was trained on, so that it may have"

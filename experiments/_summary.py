@@ -120,47 +120,51 @@ def table(
     Returns:
       Lines.
     """
+    shown = {k: f"recall {class_names[k] if class_names else k}" for k in thinned}
     lines: list[str] = []
     for name, row in record["rows"].items():
-        count = row[row["interval_over"]] if row["interval_over"] == "subsets" else ""
-        lines += ["", f"{name}: {row['examples']} labelled examples, "
-                  f"+- 95 % over {count or ''} {row['interval_over']}".replace("  ", " ")]  # fmt: skip
-        heads = ["accuracy", "balanced", "calibration", "worst class"]
-        heads += [f"recall {(class_names or range(99))[k]}" for k in thinned]
+        over = row["interval_over"]
+        over = f"{row[over]} {over}" if over == "subsets" else over
+        lines.append(f"{name}: {row['examples']} labelled examples, ± 95 % over {over}")
+        heads = ("accuracy", "balanced", "calibration", "worst class", *shown.values())
         lines.append(f"{'':34}" + "".join(f"{head:>16}" for head in heads))
         for arm, numbers in row["arms"].items():
-            worst = min((r for r in numbers["recall"] if not math.isnan(r[0])), default=(0, 0))
-            cells = [
-                *(numbers[n] for n in NUMBERS),
-                worst,
-                *(numbers["recall"][k] for k in thinned),
-            ]
             label = f"({arm}) {arms[arm]}" if len(arm) == 1 else arms[arm]
+            cells = _cells(numbers, shown)
             lines.append(f"{label:34}" + "".join(f"{_cell(cell):>16}" for cell in cells))
-        for pair, numbers in row["differences"].items():
-            recall = "".join(
-                f", recall {(class_names or range(99))[k]} {_cell(numbers['recall'][k], '+')}"
-                for k in thinned
-            )
-            text = f"{pair.replace('-', ' - ')}: accuracy {_cell(numbers['accuracy'], '+')}{recall}"
-            lines.append(f"{text}{_verdict(numbers['accuracy'])}")
-    return "\n".join(lines[1:])
+        lines += [_compared(pair, one, shown) for pair, one in row["differences"].items()]
+    return "\n".join(lines)
 
 
-def _cell(value: Sequence[float | None], sign: str = "") -> str:
+def _cells(numbers: Mapping[str, Any], shown: Mapping[int, str]) -> list[Sequence[float]]:
+    """What stands in a line of the table."""
+    recall = numbers["recall"]
+    worst = min((one for one in recall if not math.isnan(one[0])), default=(math.nan, math.nan))
+    return [*(numbers[name] for name in NUMBERS), worst, *(recall[k] for k in shown)]
+
+
+def _compared(pair: str, numbers: Mapping[str, Any], shown: Mapping[int, str]) -> str:
+    """The line of a paired difference."""
+    parts = {"accuracy": numbers["accuracy"], **{shown[k]: numbers["recall"][k] for k in shown}}
+    text = [f"{name} {_cell(one, '+')}{_verdict(one)}" for name, one in parts.items()]
+    return f"{pair.replace('-', ' - ')}: {'; '.join(text)}"
+
+
+def _cell(value: Sequence[float], sign: str = "") -> str:
     """Mean and half interval in per cent."""
     mean, half = value
-    spread = "" if half is None or math.isnan(half) else f" ± {100 * half:.2f}"
-    return "-" if mean is None else f"{100 * mean:{sign}.2f}{spread}"
+    spread = "" if math.isnan(half) else f" ± {100 * half:.2f}"
+    return "-" if math.isnan(mean) else f"{100 * mean:{sign}.2f}{spread}"
 
 
 def _verdict(value: Sequence[float]) -> str:
+    """Whether a difference is larger than its interval."""
     mean, half = value
-    if half is None or math.isnan(half):
+    if math.isnan(half):
         return ""
-    if abs(mean) <= half:
-        return ", no difference beyond the interval"
-    return ", better" if mean > 0 else ", worse"
+    return (
+        " (within the interval)" if abs(mean) <= half else " (better)" if mean > 0 else " (worse)"
+    )
 
 
 def memorised(numbers: Mapping[str, float]) -> str:

@@ -23,7 +23,15 @@ from typing import Any
 
 import tqdm
 
-from experiments import _classifiers, _downstream, _generators, _plots, _summary, _trials
+from experiments import (
+    _classifiers,
+    _downstream,
+    _generators,
+    _plots,
+    _summary,
+    _trials,
+    evaluate,
+)
 from jaxgan import data, parallel
 from jaxgan.data import digests
 from jaxgan.metrics import weights
@@ -54,6 +62,7 @@ class Config:
         "Directory of generators and results; or of a finished conditional run, whose generators "
         "are then used.",
     )
+    module: str = cli.field("", "Module of that run's experiment, where it is not a bundled one.")
     recipe: str = cli.field("auto", "Flagfile of the generators; auto for one that suits.")
     gen_steps: int = cli.field(0, "Steps of a generator; 0 for the recipe's.", minimum=0)
     gen_augment: str = cli.field(
@@ -136,7 +145,8 @@ def run(config: Config) -> dict[str, Any]:
     if not config.workdir:
         raise UserError("--workdir is empty; name a directory for generators and results")
     _check_libraries(config)
-    trained = _generators.finished(workdir) if (workdir / "config.json").exists() else None
+    is_run = (workdir / "config.json").exists()
+    trained = _generators.finished(workdir, config.module) if is_run else None
     config, found = open_data(config, trained)
     chosen = [
         unit
@@ -193,7 +203,7 @@ def open_data(config: Config, trained: Any) -> tuple[Config, _downstream.Data]:
     own = trained.config
     if config.dataset not in ("", own.dataset):
         raise UserError(f"--dataset={config.dataset}: the run was trained on {own.dataset}")
-    place = config.data_dir or own.data_dir
+    place = config.data_dir or evaluate.recorded(own)
     own = dataclasses.replace(own, data_dir=place)
     train = driver.load_source(own)
     _generators.check_fit(trained, train, place)

@@ -305,7 +305,7 @@ def _named(config: Config, settings: Any) -> tuple[str, str]:
     """The reference's dataset, and where it lies; a path stands for the images there."""
     place = config.reference
     if not place:
-        return settings.dataset, config.data_dir or _recorded(settings)
+        return settings.dataset, config.data_dir or recorded(settings)
     if _is_archive(place):
         return "arrays", place
     if place[0] in "/~." or os.path.isdir(place):  # TensorFlow Datasets' names may have a slash
@@ -313,8 +313,18 @@ def _named(config: Config, settings: Any) -> tuple[str, str]:
     return place, config.data_dir or (settings.data_dir if settings else "")
 
 
-def _recorded(settings: Any) -> str:
-    """Where a run's record says that its data are: read, but never written or prepared there."""
+def recorded(settings: Any) -> str:
+    """Where a run's record says that its data are: read, but never written or prepared there.
+
+    Args:
+      settings: the config of the run.
+
+    Returns:
+      Its `data_dir`.
+
+    Raises:
+      UserError: TensorFlow Datasets would prepare them there.
+    """
     name, place = settings.dataset, settings.data_dir
     if data.needs_tfds(name, place) and (place or ":" in name):
         raise UserError(

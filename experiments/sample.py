@@ -5,8 +5,10 @@
 The generator is the moving average of the newest checkpoint, or with --checkpoint=best of the one
 that scored best in training; everything else is found in the run directory. An output named .npz
 holds the samples as arrays instead of a picture; sentences go into a .txt, one a line, with
---temperature, --top_k and --prompt. Runs of an experiment of one's own need --module, the
-importable name of the file that defines its Config and build.
+--temperature, --top_k and --prompt. --per_class=100 --out=DIR writes a labelled set, a folder of
+pictures for each class (or NAME.npz), without copies of training images: see its manifest.json.
+Runs of an experiment of one's own need --module, the importable name of the file that defines its
+Config and build.
 """
 
 import dataclasses
@@ -19,6 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments import _augmented
 from jaxgan import images, sample
 from jaxgan.data.spec import Spec
 from jaxgan.data.vocabulary import Vocabulary
@@ -65,6 +68,10 @@ class Config:
     label: str = cli.field(
         "", "Label or class name to sample, of conditional runs; empty for all in turn."
     )
+    per_class: int = cli.field(
+        0, "Images of each class to write into the folder (or .npz) --out; 0 for a grid.", minimum=0
+    )
+    data_dir: str = cli.field("", "Of --per_class, the training data, where not as in training.")
     standing_batches: int = cli.field(
         0, "Batches to estimate the generator's batch statistics anew over; 0 for none.", minimum=0
     )
@@ -78,13 +85,19 @@ class Config:
 def run(config: Config) -> Mapping[str, np.ndarray]:
     """Samples and writes the file; returns the entries, images as [num, H, W, C] uint8."""
     out = pathlib.Path(config.out).expanduser()
-    if out.suffix not in (".png", ".npz", ".txt"):
+    if not config.per_class and out.suffix not in (".png", ".npz", ".txt"):
         raise UserError(f"--out={config.out} ends in none of .png, .npz and .txt")
     if not out.parent.is_dir() or not os.access(out.parent, os.W_OK):
         raise UserError(f"--out={config.out}: {out.parent} is not a folder that can be written")
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of a run")
+    if config.per_class:
+        _augmented.check(config, out)
     trained = load.load(config.workdir, which=config.checkpoint, module=config.module)
+    if config.per_class:
+        made = _augmented.write(config, trained, _of_labels(config, trained), out)
+        print(f"wrote {len(made)} images of step {trained.step} to {out}")
+        return {"image": made}
     if _is_text(trained) and out.suffix == ".png":
         raise UserError(f"--out={config.out}: these are sentences; name a .txt or .npz")
     entries = _entries(config, trained)
@@ -101,18 +114,36 @@ def run(config: Config) -> Mapping[str, np.ndarray]:
     return entries
 
 
-def _entries(config: Config, trained: load.Trained) -> dict[str, np.ndarray]:
-    """Samples as asked for; images as bytes."""
+def _of_labels(config: Config, trained: load.Trained) -> _augmented.Generate:
+    """Makes images of labels, with the flags of the sampler."""
+    given = _augmented.conditional(config, trained), _member(config, trained)
+    sampler, variables = _prepared(config, *given)
+
+    def generate(key: jax.Array, label: np.ndarray) -> np.ndarray:
+        z = sampler.draw(key, len(label), truncation=config.truncation)
+        return images.to_uint8(sampler.generate(variables, z, label)["image"])
+
+    return generate
+
+
+def _member(config: Config, trained: load.Trained) -> Any:
+    """The variables of the generator that is asked for."""
     members = trained.members()
     if config.member >= len(members):
         raise UserError(f"--member={config.member}: the run has {len(members)}, counted from 0")
+    return members[config.member]
+
+
+def _entries(config: Config, trained: load.Trained) -> dict[str, np.ndarray]:
+    """Samples as asked for; images as bytes."""
+    variables = _member(config, trained)
     sampler, key = trained.experiment.sample, jax.random.key(config.seed)
     if not _is_text(trained) and (config.temperature != 1 or config.top_k or config.prompt):
         raise UserError("--temperature, --top_k, --prompt: not a generator of text")
     if _is_text(trained):
-        entries = _sentences(config, trained, members[config.member], key)
+        entries = _sentences(config, trained, variables, key)
     elif isinstance(sampler, sample.Sampler):
-        entries = _chosen(config, trained.spec, sampler, members[config.member], key)
+        entries = _chosen(config, trained.spec, sampler, variables, key)
     elif (
         config.truncation
         or config.interpolate
@@ -175,12 +206,9 @@ def _chosen(
     config: Config, spec: Spec, sampler: sample.Sampler, variables: Any, key: jax.Array
 ) -> dict[str, np.ndarray]:
     """Samples of the latents and labels that the flags choose."""
-    sampler = dataclasses.replace(sampler, batch_size=config.batch_size)
-    if config.psi != 1:
-        sampler = sampler.truncated(config.psi)
     if config.standing_batches:
-        key, own_key = jax.random.split(key)
-        variables = sampler.standing(own_key, variables, num_batches=config.standing_batches)
+        key, _ = jax.random.split(key)  # the other one is for the statistics
+    sampler, variables = _prepared(config, sampler, variables)
     columns = math.ceil(math.sqrt(config.num))
     rows, num = math.ceil(config.num / columns), config.num
     if config.interpolate:
@@ -194,6 +222,19 @@ def _chosen(
     if config.label:
         label = np.full(num, _label(config.label, spec, conditional=label is not None), np.int32)
     return sampler.generate(variables, z, label)
+
+
+def _prepared(
+    config: Config, sampler: sample.Sampler, variables: Any
+) -> tuple[sample.Sampler, Any]:
+    """The sampler and its variables as the flags ask for."""
+    sampler = dataclasses.replace(sampler, batch_size=config.batch_size)
+    if config.psi != 1:
+        sampler = sampler.truncated(config.psi)
+    if config.standing_batches:
+        _, key = jax.random.split(jax.random.key(config.seed))
+        variables = sampler.standing(key, variables, num_batches=config.standing_batches)
+    return sampler, variables
 
 
 def _label(text: str, spec: Spec, *, conditional: bool) -> int:

@@ -31,8 +31,8 @@ def moved(images: Array, offset: Array) -> Array:
       [B, H, W, C].
     """
     num, height, width, _ = images.shape
-    rows = jnp.clip(jnp.arange(height) - offset[:, :1], 0, height - 1)  # [B, H]
-    columns = jnp.clip(jnp.arange(width) - offset[:, 1:], 0, width - 1)  # [B, W]
+    rows = jnp.clip(jnp.arange(height)[None] - offset[:, :1], 0, height - 1)  # [B, H]
+    columns = jnp.clip(jnp.arange(width)[None] - offset[:, 1:], 0, width - 1)  # [B, W]
     return images[jnp.arange(num)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 

@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
 from jaxgan.metrics import neighbours
+from jaxgan.types import UserError
 
 RANDOM = np.random.default_rng(0)
 TRAIN, TEST, FRESH = RANDOM.normal(size=(3, 500, 4))
@@ -30,3 +32,20 @@ def test_a_larger_training_split_is_no_advantage():
     for order in (np.arange(5000), many[:, 0].argsort()):  # files may be sorted by class
         result = neighbours.memorisation(FRESH, many[order], TEST)
         assert abs(result["nearer_to_train"] - 0.5) < 0.08
+
+
+def test_examples_have_a_distance_of_their_own():
+    points = np.array([[0.0], [1.0], [3.0], [7.0]])  # to the nearest other: 1, 1, 2, 4
+    assert neighbours.own_distance(points, quantile=0) == 1
+    assert neighbours.own_distance(points, quantile=1) == 4
+    twice = np.concatenate([points, points])
+    assert neighbours.own_distance(twice, quantile=1) == 0  # the other one may be the same
+    with pytest.raises(UserError, match="needs two"):
+        neighbours.own_distance(points[:1])
+
+
+def test_copies_are_nearer_than_examples_to_each_other():
+    distance = neighbours.own_distance(TRAIN)
+    near = TRAIN + 1e-3 * FRESH
+    assert neighbours.copies(near, TRAIN, distance=distance).all()
+    assert neighbours.copies(FRESH, TRAIN, distance=distance).mean() < 0.05
