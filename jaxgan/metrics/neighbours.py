@@ -83,6 +83,8 @@ def own_distance(
 def copies(fake: Array | np.ndarray, train: Array | np.ndarray, *, distance: float) -> np.ndarray:
     """Finds samples that are nearer to a training example than such examples are to each other.
 
+    Blurred samples are near to many examples, and may be found too.
+
     Args:
       fake: [N, D] features, or pixels, of samples.
       train: [M, D] of examples that the generator was trained on.
