@@ -18,30 +18,26 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
-
-import tqdm
 
 from experiments import (
     _classifiers,
-    _downstream,
+    _comparison,
     _generators,
+    _labelled,
+    _learners,
     _plots,
     _summary,
-    _trials,
-    evaluate,
 )
-from jaxgan import data, parallel
-from jaxgan.data import digests
+from jaxgan import parallel
 from jaxgan.metrics import weights
-from jaxgan.run import cli, disk, driver
+from jaxgan.run import cli, disk
 from jaxgan.types import UserError
 
 BASELINES = ("oversampled", "weighted", "smote")
 MIRRORED = ("fashion_mnist",)  # of grey images, those that a mirror leaves what they are
 FEW = 20_000  # training images, below which classifiers are small
-LEAST_GENERATED = 5000
 # What a finished unit does not depend on.
 FREE = ("workdir", "labelled", "subsets", "plot")
 
@@ -124,7 +120,7 @@ class Config:
             if name not in BASELINES:
                 raise UserError(f"--baselines={self.baselines}: {name} is not one of "
                                 f"{', '.join(BASELINES)}")  # fmt: skip
-        _downstream.rows(self.labelled)
+        _labelled.rows(self.labelled)
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -139,7 +135,6 @@ class Config:
 
 def run(config: Config) -> dict[str, Any]:
     """Trains, tests, prints the table; returns what downstream.json holds."""
-    begin = time.perf_counter()
     parallel.initialize(compilation_cache="~/.cache/jaxgan")
     workdir = pathlib.Path(config.workdir).expanduser()
     if not config.workdir:
@@ -147,23 +142,26 @@ def run(config: Config) -> dict[str, Any]:
     _check_libraries(config)
     is_run = (workdir / "config.json").exists()
     trained = _generators.finished(workdir, config.module) if is_run else None
-    config, found = open_data(config, trained)
+    config, found = _labelled.open_data(config, trained)
     chosen = [
         unit
-        for row in _downstream.rows(config.labelled)
-        for unit in _downstream.units(config, found, row)
+        for row in _labelled.rows(config.labelled)
+        for unit in _labelled.units(config, found, row)
     ]
     place = workdir / "downstream.json"
     weights.check_writable(place)
     record = _record(config, found, place)
-    classifiers = _trials.Classifiers(recipe(config, len(found.train), found.train.image_shape))
-    if trained and config.labelled:
-        print("note: the run has seen all labels, the classifiers see some of them")
+    classifiers = _learners.Classifiers(recipe(config, len(found.train), found.train.image_shape))
+    if trained and (config.labelled or config.keep or config.validation):
+        print("note: the run has seen every training image and its label, also those that are not")
+        print("  labelled, thinned out or chosen with here; a generator trained here has not")
     for number, unit in enumerate(chosen):
         if unit.name not in record["units"]:
             since = time.perf_counter()
             print(f"set {number + 1} of {len(chosen)}: {unit.name}", flush=True)
-            record["units"][unit.name] = _measure(config, found, unit, classifiers, trained)
+            record["units"][unit.name] = _comparison.measure(
+                config, found, unit, classifiers, trained
+            )
             spent = time.perf_counter() - since
             record["units"][unit.name]["seconds"] = round(spent, 1)
             _write(place, record)
@@ -172,61 +170,18 @@ def run(config: Config) -> dict[str, Any]:
                 print(f"about {left / 60:.0f} min left", flush=True)
     names = [unit.name for unit in chosen]
     record["rows"] = _summary.rows({name: record["units"][name] for name in names})
-    record["seconds"] = round(time.perf_counter() - begin, 1)
+    record["seconds"] = round(sum(record["units"][name]["seconds"] for name in names), 1)
     _write(place, record)
-    thin = sorted(_downstream.thinned(found, config.keep))
-    print(_summary.table(record, _downstream.ARMS, thin, list(found.train.class_names)))
+    thin = sorted(_labelled.thinned(found, config.keep))
+    print(_summary.table(record, _comparison.ARMS, thin, list(found.train.class_names)))
     if config.plot:
-        _plots.accuracies(workdir / "downstream.png", record["rows"], _downstream.ARMS)
+        _plots.accuracies(workdir / "downstream.png", record["rows"], _comparison.ARMS)
         print(f"wrote {workdir / 'downstream.png'}")
     print(f"wrote {place}")
     return record
 
 
-def open_data(config: Config, trained: Any) -> tuple[Config, _downstream.Data]:
-    """Opens both splits, as the run saw them where there is one.
-
-    Args:
-      config: the flags.
-      trained: a finished run, or None.
-
-    Returns:
-      The config with the names of the data, and the data.
-
-    Raises:
-      UserError: they are not what the run was trained on.
-    """
-    if trained is None:
-        config = dataclasses.replace(config, dataset=config.dataset or "digits")
-        train, test = (_load(config, split) for split in ("train", "test"))
-        return config, _downstream.checked(train, test)
-    own = trained.config
-    if config.dataset not in ("", own.dataset):
-        raise UserError(f"--dataset={config.dataset}: the run was trained on {own.dataset}")
-    place = config.data_dir or evaluate.recorded(own)
-    own = dataclasses.replace(own, data_dir=place)
-    train = driver.load_source(own)
-    _generators.check_fit(trained, train, place)
-    height, width, channels = train.image_shape
-    size = {"image_size": (height, width), "channels": channels, "holdout": own.holdout}
-    test = data.load(own.dataset, data_dir=place, split="test", **size)
-    config = dataclasses.replace(config, dataset=own.dataset, data_dir=place)
-    config = dataclasses.replace(config, generators=len(trained.members()))
-    return config, _downstream.checked(train, test)
-
-
-def _load(config: Config, split: str) -> Any:
-    return data.load(
-        config.dataset,
-        data_dir=config.data_dir,
-        split=split,
-        image_size=config.image_size,
-        channels=config.channels,
-        holdout=config.holdout,
-    )
-
-
-def recipe(config: Config, num_examples: int, shape: tuple[int, ...]) -> _trials.Recipe:
+def recipe(config: Config, num_examples: int, shape: tuple[int, ...]) -> _learners.Recipe:
     """Fills in what the flags leave open of the classifiers' training.
 
     Args:
@@ -246,7 +201,7 @@ def recipe(config: Config, num_examples: int, shape: tuple[int, ...]) -> _trials
     flip = own["flip"] or int(config.dataset in MIRRORED)
     decay = own["decay"] if many else 0.98
     names = ("learning_rate", "weight_decay", "smoothing")
-    return _trials.Recipe(
+    return _learners.Recipe(
         kind,
         num_steps=steps,
         batch_size=size,
@@ -258,62 +213,6 @@ def recipe(config: Config, num_examples: int, shape: tuple[int, ...]) -> _trials
         seed=config.seed,
         **{name: own[name] for name in names},
     )
-
-
-def _measure(
-    config: Config,
-    found: _downstream.Data,
-    unit: _downstream.Unit,
-    classifiers: _trials.Classifiers,
-    trained: Any,
-) -> dict[str, Any]:
-    """Generators and classifiers of one labelled subset: all their scores."""
-    ledger = digests.Ledger(found.test_numbers)
-    source = found.train if trained else _downstream.generator_source(config, found, unit)
-    ledger.use("generator", digests.of_images(source.arrays["image"]))
-    draws = list(_draws(config, found, unit, trained, source))
-    num = config.num_generated or max(LEAST_GENERATED, len(found.train))
-    ticks = _downstream.num_fits(config) * (
-        config.seeds if config.classifier == "knn" else classifiers.recipe.num_steps
-    )
-    with tqdm.tqdm(
-        total=ticks, desc="classifiers", unit="step", disable=None, dynamic_ncols=True
-    ) as bar:
-        classifiers.tick = bar.update
-        trial = _downstream.Trial(config, found, unit, classifiers, ledger, num)
-        scores: dict[str, Any] = {name: [one] for name, one in trial.real().items()}
-        each: list[Mapping[str, Any]] = []
-        for draw in draws:
-            made = draw(num, bool(config.keep))
-            out = trial.generated(made)
-            for name, one in out.pop("scores").items():
-                scores.setdefault(name, []).append(one)
-            each.append({**out, "memorisation": trial.memorisation(made, source)})
-    for one in each:
-        tqdm.tqdm.write(_summary.memorised(one["memorisation"]))
-    return {
-        "row": unit.row.name,
-        "labelled": unit.row.labelled,
-        "examples": len(unit.labelled),
-        "subset": unit.subset,
-        "generators": each,
-        "scores": scores,
-        "images_used": ledger.record(),
-    }
-
-
-def _draws(
-    config: Config, found: _downstream.Data, unit: _downstream.Unit, trained: Any, source: Any
-) -> Iterator[_generators.Draw]:
-    """What draws the examples of each generator of a unit."""
-    if trained:
-        yield from _generators.of_run(trained)
-        return
-    different = len(unit.fit) + (len(unit.rest) if config.generator_sees == "all" else 0)
-    settings = _generators.recipe(config, found.train.image_shape, different)
-    for number, place in enumerate(_downstream.places(unit, config)):
-        seed = config.seed + 1000 * unit.subset + number
-        yield _generators.train(settings, source, place, seed)
 
 
 def _check_libraries(config: Config) -> None:
@@ -328,7 +227,7 @@ def _check_libraries(config: Config) -> None:
             ) from None
 
 
-def _record(config: Config, found: _downstream.Data, place: pathlib.Path) -> dict[str, Any]:
+def _record(config: Config, found: _labelled.Data, place: pathlib.Path) -> dict[str, Any]:
     """Begins the record, with the units of an earlier command of the same settings."""
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in FREE}
     record = {

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments import _downstream, _generators, _summary, _trials, downstream, mnist
+from experiments import _generators, _labelled, _learners, _summary, downstream, mnist
 from jaxgan.data import arrays, digests, partly
 from jaxgan.data import spec as specs
 from jaxgan.types import UserError
@@ -130,7 +130,7 @@ def test_no_test_image_reaches_a_generator_a_classifier_or_a_choice(
     """Watches what is handed over, beside the ledger."""
     test = set(digests.of_images(_images(30, 1)["image"]).tolist())
     seen = {"fit": set(), "tested": [], "chosen": set()}
-    fit = _trials.Classifiers.fit
+    fit = _learners.Classifiers.fit
 
     def watched(self, arm, pool, label, classes):
         used = np.concatenate([part.index for part in arm.parts])
@@ -146,7 +146,7 @@ def test_no_test_image_reaches_a_generator_a_classifier_or_a_choice(
 
         return classified
 
-    monkeypatch.setattr(_trials.Classifiers, "fit", watched)
+    monkeypatch.setattr(_learners.Classifiers, "fit", watched)
     record = downstream.run(_config(place, tmp_path, **settings))
     assert seen["fit"] and not seen["fit"] & test and not seen["chosen"] & test
     fits = len(record["units"]) * (5 + len(settings.get("baselines", "").split(",")[:2]))
@@ -164,14 +164,14 @@ def test_no_test_image_reaches_a_generator_a_classifier_or_a_choice(
 
 
 def test_a_test_image_that_slips_in_ends_the_command(place, tmp_path, quick, monkeypatch):
-    checked = _downstream.checked
+    checked = _labelled.checked
 
     def careless(train, test):
         data = checked(train, test)
         number = data.test_numbers[:1]
         return data._replace(train_numbers=np.concatenate([number, data.train_numbers[1:]]))
 
-    monkeypatch.setattr(_downstream, "checked", careless)
+    monkeypatch.setattr(_labelled, "checked", careless)
     with pytest.raises(UserError, match="of the phase classifiers are test images"):
         downstream.run(_config(place, tmp_path))
 
@@ -184,9 +184,14 @@ def test_training_images_that_are_test_images_are_left_out(capsys):
         arrays.ArraySource({"image": x, "label": y}, name="set", num_classes=CLASSES)
         for x, y in ((image, label), (test["image"], test["label"]))
     ]
-    data = _downstream.checked(*sources)
+    data = _labelled.checked(*sources)
     assert len(data.train) == 12
-    assert "2 training images are test images too" in capsys.readouterr().out
+    assert "2 images are in both splits; they are left out of the training images" in (
+        capsys.readouterr().out
+    )
+    data = _labelled.checked(*sources, seen=True)  # by a generator: it cannot forget them
+    assert (len(data.train), len(data.test)) == (14, 4)
+    assert not np.isin(data.train_numbers, data.test_numbers).any()
 
 
 def test_labelled_subsets_are_those_of_the_protocol(place, tmp_path, quick):
@@ -234,14 +239,14 @@ def test_a_generator_of_few_labels_has_one_more_in_its_discriminator():
 
 def test_thinned_classes_are_filled_up_by_each_method(place, tmp_path, quick, monkeypatch):
     arms = []
-    fit = _trials.Classifiers.fit
+    fit = _learners.Classifiers.fit
 
     def watched(self, arm, pool, label, classes):
         index = np.concatenate([part.index for part in arm.parts])
         arms.append((np.bincount(np.asarray(label)[index], minlength=3).tolist(), arm))
         return fit(self, arm, pool, label, classes)
 
-    monkeypatch.setattr(_trials.Classifiers, "fit", watched)
+    monkeypatch.setattr(_learners.Classifiers, "fit", watched)
     settings = {"keep": "grey:4,2:10", "subsets": 1, "baselines": "oversampled,weighted,smote"}
     record = downstream.run(_config(place, tmp_path, **settings))
     counts = [count for count, _ in arms]
@@ -261,9 +266,11 @@ def test_classifiers_of_bands_learn_them_from_real_and_from_generated(place, tmp
 
 
 def test_shares_of_a_batch_are_those_asked_for_and_seeds_see_other_orders():
-    recipe = _trials.Recipe("linear", 5, 8, 2, 1e-3, 0.0, 0.0, 0, 0, 0.9)
-    trainer = _trials.Classifiers(recipe)
-    arm = _trials.Arm([_trials.Part(np.arange(4), 0.75), _trials.Part(np.arange(4, 10), 0.25)])
+    recipe = _learners.Recipe("linear", 5, 8, 2, 1e-3, 0.0, 0.0, 0, 0, 0.9)
+    trainer = _learners.Classifiers(recipe)
+    arm = _learners.Arm(
+        [_learners.Part(np.arange(4), 0.75), _learners.Part(np.arange(4, 10), 0.25)]
+    )
     orders = [trainer._order(arm, seed) for seed in (0, 1)]
     assert orders[0].shape == (5, 8)
     assert ((orders[0] < 4).sum(1) == 6).all() and (orders[0] != orders[1]).any()
@@ -272,13 +279,13 @@ def test_shares_of_a_batch_are_those_asked_for_and_seeds_see_other_orders():
 
 
 def test_all_seeds_at_once_are_each_as_alone():
-    recipe = _trials.Recipe("linear", 8, 6, 2, 1e-2, 0.0, 0.0, 0, 0, 0.5)
+    recipe = _learners.Recipe("linear", 8, 6, 2, 1e-2, 0.0, 0.0, 0, 0, 0.5)
     found = _images(30, 0)
     source = arrays.ArraySource(found, name="set", num_classes=CLASSES)
-    arm = _trials.Arm([_trials.Part(np.arange(30))])
+    arm = _learners.Arm([_learners.Part(np.arange(30))])
 
     def probabilities(recipe):
-        trainer = _trials.Classifiers(recipe)
+        trainer = _learners.Classifiers(recipe)
         trainer.begin(source)
         label = found["label"].astype(np.int32)
         return trainer.fit(arm, found["image"], label, CLASSES)(found["image"])

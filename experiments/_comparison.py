@@ -1,17 +1,16 @@
-"""The sets of `experiments.downstream`: what is labelled, what is added, and what is measured."""
+"""What `experiments.downstream` compares on one labelled subset, and how it scores it."""
 
-import dataclasses
-import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import tqdm
 
-from experiments import _generators
-from experiments._trials import Arm, Classifiers, Classify, Part
-from jaxgan.data import arrays, digests, partly, subsets
-from jaxgan.data.registry import Source
+from experiments import _generators, _labelled, _summary
+from experiments._labelled import Data, Unit
+from experiments._learners import Arm, Classifiers, Classify, Part
+from jaxgan.data import arrays, digests, subsets
 from jaxgan.metrics import classification, neighbours
 from jaxgan.types import UserError
 
@@ -25,174 +24,64 @@ ARMS = {
     "weighted": "real, classes weighted",
     "smote": "real and SMOTE",
 }
-MOST = 500  # images of a class that choices are made on
 MEASURED = 2000  # generated examples whose distances are measured
-ALL = "all"
+LEAST_GENERATED = 5000
 
 
-class Row(NamedTuple):
-    """How many labels there are of each class; -1 for all, and those of thinned classes."""
-
-    name: str
-    labelled: int
-
-
-class Data(NamedTuple):
-    """Both splits, in memory; no image of the one is in the other.
-
-    Attributes:
-      train: the training split.
-      test: the test split.
-      train_numbers: uint64, see `digests.of_images`.
-      test_numbers: those of the test split.
-    """
-
-    train: arrays.ArraySource
-    test: arrays.ArraySource
-    train_numbers: np.ndarray
-    test_numbers: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class Unit:
-    """One labelled subset of the training images.
-
-    Attributes:
-      row: how many labels.
-      subset: which choice of them.
-      fit: int [n], what generator and candidates are trained on.
-      choice: int [m], labelled too, on which the share of generated examples is chosen.
-      rest: int [r], images whose labels nobody looks at.
-    """
-
-    row: Row
-    subset: int
-    fit: np.ndarray
-    choice: np.ndarray
-    rest: np.ndarray
-
-    @property
-    def labelled(self) -> np.ndarray:
-        """All that is labelled."""
-        return np.concatenate([self.fit, self.choice])
-
-    @property
-    def name(self) -> str:
-        """Of its results, and of its folder of generators."""
-        return f"{self.row.name}/subset-{self.subset}"
-
-
-def in_memory(source: Source) -> arrays.ArraySource:
-    """Reads all of a source."""
-    if isinstance(source, arrays.ArraySource):
-        return source
-    index = np.arange(len(source))
-    parts = [source[part] for part in np.array_split(index, -(-len(source) // 1000))]
-    return arrays.ArraySource(
-        {name: np.concatenate([part[name] for part in parts]) for name in ("image", "label")},
-        name=source.name,
-        num_classes=source.num_classes,
-        class_names=getattr(source, "class_names", ()),
+def measure(
+    config: Any,
+    found: Data,
+    unit: Unit,
+    classifiers: Classifiers,
+    trained: Any,
+) -> dict[str, Any]:
+    """Generators and classifiers of one labelled subset: all their scores."""
+    ledger = digests.Ledger(found.test_numbers)
+    source = found.train if trained else _labelled.generator_source(config, found, unit)
+    ledger.use("generator", digests.of_images(source.arrays["image"]))
+    draws = list(_draws(config, found, unit, trained, source))
+    num = config.num_generated or max(LEAST_GENERATED, len(found.train))
+    ticks = num_fits(config) * (
+        config.seeds if config.classifier == "knn" else classifiers.recipe.num_steps
     )
+    with tqdm.tqdm(
+        total=ticks, desc="classifiers", unit="step", disable=None, dynamic_ncols=True
+    ) as bar:
+        classifiers.tick = bar.update
+        trial = Trial(config, found, unit, classifiers, ledger, num)
+        scores: dict[str, Any] = {name: [one] for name, one in trial.real().items()}
+        each: list[Mapping[str, Any]] = []
+        for draw in draws:
+            made = draw(num, bool(config.keep))
+            out = trial.generated(made)
+            for name, one in out.pop("scores").items():
+                scores.setdefault(name, []).append(one)
+            each.append({**out, "memorisation": trial.memorisation(made, source)})
+    for one in each:
+        tqdm.tqdm.write(_summary.memorised(one["memorisation"]))
+    return {
+        "row": unit.row.name,
+        "labelled": unit.row.labelled,
+        "examples": len(unit.labelled),
+        "subset": unit.subset,
+        "generators": each,
+        "scores": scores,
+        "images_used": ledger.record(),
+    }
 
 
-def checked(train: Source, test: Source) -> Data:
-    """Reads both splits, and leaves out training images that are test images too.
-
-    Args:
-      train: the training split.
-      test: the test split.
-
-    Returns:
-      Both, disjoint.
-
-    Raises:
-      UserError: there are no labels, a class has no images, or the splits differ in classes.
-    """
-    if not train.num_classes:
-        raise UserError(f"{train.name}: has no labels; a classifier needs them")
-    names = [tuple(getattr(part, "class_names", ())) for part in (train, test)]
-    if train.num_classes != test.num_classes or names[0] != names[1]:
-        raise UserError(f"{train.name}: training and test split have different classes")
-    read = [in_memory(part) for part in (train, test)]
-    subsets.of_each_class(read[0], -1, seed=0)  # refuses a class without images
-    numbers = [digests.of_images(part.arrays["image"]) for part in read]
-    apart = np.flatnonzero(~np.isin(*numbers))
-    if len(apart) < len(read[0]):
-        num = len(read[0]) - len(apart)
-        print(f"note: {num} training images are test images too; they are left out")
-        read[0] = subsets.subset(read[0], apart, "not in test")
-    return Data(*read, numbers[0][apart], numbers[1])
-
-
-def thinned(data: Data, text: str) -> dict[int, int]:
-    """Reads --keep: how many images of which classes are kept."""
-    names, found = list(data.train.class_names), {}
-    for part in filter(None, text.split(",")):
-        name, _, num = part.strip().rpartition(":")
-        known = names.index(name) if name in names else int(name) if name.isdecimal() else -1
-        if not 0 <= known < data.train.num_classes:
-            listed = ", ".join(names[:20]) or f"0 to {data.train.num_classes - 1}"
-            raise UserError(f"--keep={text}: no class is called {name}; there are {listed}")
-        if not num.isdecimal() or int(num) < 1:
-            raise UserError(f"--keep={text}: write CLASS:N with N of 1 or more")
-        found[known] = int(num)
-    return found
-
-
-def rows(text: str) -> list[Row]:
-    """Reads --labelled."""
-    found = []
-    for part in text.split(",") if text else [ALL]:
-        part = part.strip()
-        if part != ALL and not (part.isdecimal() and int(part)):
-            raise UserError(f"--labelled={text} is not a list of numbers above 0 such as 5,10,all")
-        found.append(Row(ALL, -1) if part == ALL else Row(f"labelled-{part}", int(part)))
-    return found
-
-
-def units(config: Any, data: Data, row: Row) -> Iterator[Unit]:
-    """Chooses the labelled subsets of a row.
-
-    Args:
-      config: the flags.
-      data: both splits.
-      row: how many labels.
-
-    Yields:
-      Each subset; of all labels there is one.
-
-    Raises:
-      UserError: more labels are asked for than there are, or too few to choose with.
-    """
-    keep, label = thinned(data, config.keep), data.train.arrays["label"]
-    wanted = [keep.get(number, row.labelled) for number in range(data.train.num_classes)]
-    single = row.labelled < 0 and not keep
-    for subset in range(config.seed, config.seed + (1 if single else config.subsets)):
-        chosen = subsets.of_each_class(data.train, wanted, seed=subset)
-        held = [0 if keep else _held_out(len(part), config.validation) for part in chosen]
-        if not all(held) and not keep and len(config.shares) > 1:
-            raise UserError(
-                f"--labelled={row.labelled} leaves none to choose among --share={config.share};"
-                " give one share"
-            )
-        fit = [part[: len(part) - num] for part, num in zip(chosen, held, strict=True)]
-        choice = [part[len(part) - num :] for part, num in zip(chosen, held, strict=True)]
-        labelled = np.concatenate(chosen)
-        rest = np.setdiff1d(np.arange(len(label)), labelled)
-        yield Unit(row, subset, np.concatenate(fit), np.concatenate(choice), rest)
-
-
-def _held_out(num: int, share: float) -> int:
-    """How many of a class's labelled examples choices are made on."""
-    return min(max(1, round(num * share)), MOST, num - 1) if share else 0
-
-
-def generator_source(config: Any, data: Data, unit: Unit) -> arrays.ArraySource:
-    """What a unit's generator is trained on."""
-    if config.generator_sees == ALL and len(unit.rest):
-        return partly.partly_labelled(data.train, unit.fit, unit.rest)
-    return subsets.subset(data.train, unit.fit, f"{unit.name}, to generate from")
+def _draws(
+    config: Any, found: Data, unit: Unit, trained: Any, source: Any
+) -> Iterator[_generators.Draw]:
+    """What draws the examples of each generator of a unit."""
+    if trained:
+        yield from _generators.of_run(trained)
+        return
+    different = len(unit.fit) + (len(unit.rest) if config.generator_sees == "all" else 0)
+    settings = _generators.recipe(config, found.train.image_shape, different)
+    for number, place in enumerate(_labelled.places(unit, config)):
+        seed = config.seed + 1000 * unit.subset + number
+        yield _generators.train(settings, source, place, seed)
 
 
 class Trial:
@@ -374,10 +263,3 @@ def num_fits(config: Any) -> int:
     chosen = 0 if config.keep or len(config.shares) == 1 else 2 * len(config.shares)
     filtered = 1 if config.min_confidence else 0
     return 2 + len(config.rivals) + config.generators * (3 + chosen + filtered)
-
-
-def places(unit: Unit, config: Any) -> list[pathlib.Path]:
-    """The run directories of a unit's generators."""
-    workdir = pathlib.Path(config.workdir).expanduser()
-    folder = workdir if unit.row.labelled < 0 and not config.keep else workdir / unit.name
-    return [folder / f"generator-{number}" for number in range(config.generators)]
