@@ -25,7 +25,6 @@ ARMS = {
     "smote": "real and SMOTE",
 }
 MEASURED = 2000  # generated examples whose distances are measured
-LEAST_GENERATED = 5000
 
 
 def measure(
@@ -40,7 +39,7 @@ def measure(
     source = found.train if trained else _labelled.generator_source(config, found, unit)
     ledger.use("generator", digests.of_images(source.arrays["image"]))
     draws = list(_draws(config, found, unit, trained, source))
-    num = config.num_generated or max(LEAST_GENERATED, len(found.train))
+    num = config.num_generated
     ticks = num_fits(config) * (
         config.seeds if config.classifier == "knn" else classifiers.recipe.num_steps
     )
@@ -130,6 +129,7 @@ class Trial:
         """Scores what needs no generator, one report a seed."""
         whole = Part(self._unit.labelled)
         arms = {"a": Arm([whole]), "b": Arm([whole], augment=True)}
+        arms = {name: arm for name, arm in arms.items() if name in self._config.arms}
         label, extra = self._label[self._unit.labelled], self._label[self._made_at + self._num :]
         at = self._made_at + self._num + np.arange(len(extra))
         for name in self._config.rivals:
@@ -156,7 +156,7 @@ class Trial:
         kept = self._confident(made)
         alone = self._made_at + kept
         found: dict[str, Any] = {"kept": len(kept), "share": {}, "tried": {}, "scores": {}}
-        for name in ("c", "d"):
+        for name in (name for name in "cd" if name in self._config.arms):
             augment = name == "d"
             if self._config.keep:
                 parts = [Part(np.concatenate([self._unit.labelled, self._fills(made, kept)]))]
@@ -165,12 +165,14 @@ class Trial:
             found["share"][name], found["tried"][name] = self._chosen(alone, augment)
             parts = self._mixed(self._unit.labelled, alone, found["share"][name])
             found["scores"][name] = self._score(Arm(parts, augment))
-        found["scores"]["e"] = self._score(Arm([Part(alone)]))
+        if "e" in self._config.arms:
+            found["scores"]["e"] = self._score(Arm([Part(alone)]))
         return found
 
     def memorisation(self, made: _generators.Made, source: arrays.ArraySource) -> dict[str, float]:
         """Distances of generated examples to those the generator saw, and to test images."""
-        train = _flat(np.unique(source.arrays["image"], axis=0))
+        _, different = np.unique(digests.of_images(source.arrays["image"]), return_index=True)
+        train = _flat(source.arrays["image"][different])
         fake = _flat(made.image[:MEASURED])
         distance = neighbours.own_distance(train)
         return {
@@ -243,10 +245,6 @@ class Trial:
 
         some = self._data.train[self._unit.labelled]
         least = np.bincount(some["label"]).min()
-        if least < 2:
-            raise UserError(
-                "smote needs two images of every class; leave it out of --baselines, or keep more"
-            )
         method: Any = SMOTE(k_neighbors=min(5, least - 1), random_state=self._unit.subset)
         flat, label = method.fit_resample(_flat(some["image"]), some["label"])
         new = flat[len(some["label"]) :].reshape(-1, *self._data.train.image_shape)
@@ -260,6 +258,8 @@ def _flat(image: np.ndarray) -> np.ndarray:
 
 def num_fits(config: Any) -> int:
     """How many times classifiers are trained for a unit."""
-    chosen = 0 if config.keep or len(config.shares) == 1 else 2 * len(config.shares)
+    made = len(set("cd") & set(config.arms))
+    chosen = 0 if config.keep or len(config.shares) == 1 else made * len(config.shares)
     filtered = 1 if config.min_confidence else 0
-    return 2 + len(config.rivals) + config.generators * (3 + chosen + filtered)
+    each = len(set("cde") & set(config.arms)) + chosen + filtered
+    return len(set("ab") & set(config.arms)) + len(config.rivals) + config.generators * each

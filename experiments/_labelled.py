@@ -202,6 +202,9 @@ def units(config: Any, data: Data, row: Row) -> Iterator[Unit]:
     """
     keep, label = thinned(data, config.keep), data.train.arrays["label"]
     wanted = [keep.get(number, row.labelled) for number in range(data.train.num_classes)]
+    if "smote" in config.rivals and 1 in wanted:
+        raise UserError("smote needs two images of every class; keep more, or leave it out of"
+                        " --baselines")  # fmt: skip
     single = row.labelled < 0 and not keep
     for subset in range(config.seed, config.seed + (1 if single else config.subsets)):
         chosen = subsets.of_each_class(data.train, wanted, seed=subset)

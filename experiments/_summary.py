@@ -43,6 +43,7 @@ def rows(units: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
             "interval_over": _independent(some),
             "arms": arms,
             "differences": pairs,
+            "shares": _shares(some),
         }
     return found
 
@@ -50,7 +51,14 @@ def rows(units: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 def _pairs(arms: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What is compared: generated examples with what they came on top of, and with baselines."""
     others = [name for name in arms if len(name) > 1]
-    return [*PAIRS, *((one, other) for one in ("c", "d") for other in others)]
+    every = [*PAIRS, *((one, other) for one in ("c", "d") for other in others)]
+    return [pair for pair in every if set(pair) <= set(arms)]
+
+
+def _shares(units: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """The shares chosen, by arm, of each generator of each unit."""
+    every = [one.get("share", {}) for unit in units for one in unit["generators"]]
+    return {arm: [one[arm] for one in every] for arm in (every[0] if every else ())}
 
 
 def _reader(number: str) -> Read:
@@ -132,6 +140,8 @@ def table(
             label = f"({arm}) {arms[arm]}" if len(arm) == 1 else arms[arm]
             cells = _cells(numbers, shown)
             lines.append(f"{label:34}" + "".join(f"{_cell(cell):>16}" for cell in cells))
+        for arm, chosen in row["shares"].items():
+            lines.append(f"share of generated examples in ({arm}): {', '.join(map(str, chosen))}")
         lines += [_compared(pair, one, shown) for pair, one in row["differences"].items()]
     return "\n".join(lines)
 

@@ -37,7 +37,8 @@ from jaxgan.types import UserError
 
 BASELINES = ("oversampled", "weighted", "smote")
 MIRRORED = ("fashion_mnist",)  # of grey images, those that a mirror leaves what they are
-FEW = 20_000  # training images, below which classifiers are small
+FEW = 20_000  # labelled images, below which classifiers are small
+LEAST_STEPS, LEAST_GENERATED = 300, 5000
 # What a finished unit does not depend on.
 FREE = ("workdir", "labelled", "subsets", "plot")
 
@@ -80,6 +81,7 @@ class Config:
     baselines: str = cli.field(
         ",".join(BASELINES), "With --keep, what else is tried; empty for nothing."
     )
+    arms: str = cli.field("a,b,c,d,e", "Which of (a) to (e) are trained: e alone is the CAS.")
     share: str = cli.field(
         "0.25,0.5,0.75", "Shares of generated examples in a batch that (c) and (d) choose among."
     )
@@ -87,7 +89,7 @@ class Config:
         0.1, "Share of the labelled examples that the choice is made on.", minimum=0, below=1
     )
     num_generated: int = cli.field(
-        0, "Generated examples; 0 for as many as training images, 5,000 at least.", minimum=0
+        0, "Generated examples; 0 for as many as labelled ones, 5,000 at least.", minimum=0
     )
     min_confidence: float = cli.field(
         0.0,
@@ -116,10 +118,14 @@ class Config:
             raise UserError(f"--share={self.share}: shares lie between 0 and 1")
         if len(self.shares) > 1 and not self.validation and not self.keep:
             raise UserError("--validation=0 leaves none to choose a share with; give one --share")
-        for name in filter(None, self.baselines.split(",")):
-            if name not in BASELINES:
-                raise UserError(f"--baselines={self.baselines}: {name} is not one of "
-                                f"{', '.join(BASELINES)}")  # fmt: skip
+        for flag, known in (("baselines", BASELINES), ("arms", tuple("abcde"))):
+            for name in filter(None, getattr(self, flag).split(",")):
+                if name not in known:
+                    raise UserError(
+                        f"--{flag}={getattr(self, flag)}: {name} is not one of {', '.join(known)}"
+                    )
+        if not self.arms:
+            raise UserError("--arms is empty; name some of a, b, c, d, e")
         _labelled.rows(self.labelled)
 
     @property
@@ -150,8 +156,11 @@ def run(config: Config) -> dict[str, Any]:
     ]
     place = workdir / "downstream.json"
     weights.check_writable(place)
-    record = _record(config, found, place)
-    classifiers = _learners.Classifiers(recipe(config, len(found.train), found.train.image_shape))
+    most = max(len(unit.labelled) for unit in chosen)
+    num = config.num_generated or max(LEAST_GENERATED, most)
+    config = dataclasses.replace(config, num_generated=num)
+    classifiers = _learners.Classifiers(recipe(config, most, found.train.image_shape))
+    record = _record(config, classifiers.recipe, found, place)
     if trained and (config.labelled or config.keep or config.validation):
         print("note: the run has seen every training image and its label, also those that are not")
         print("  labelled, thinned out or chosen with here; a generator trained here has not")
@@ -186,7 +195,7 @@ def recipe(config: Config, num_examples: int, shape: tuple[int, ...]) -> _learne
 
     Args:
       config: the flags.
-      num_examples: training images.
+      num_examples: the most that are labelled.
       shape: of an image.
 
     Returns:
@@ -197,7 +206,7 @@ def recipe(config: Config, num_examples: int, shape: tuple[int, ...]) -> _learne
     kind = kind or config.classifier
     own: dict[str, Any] = dict(_classifiers.RECIPES["linear" if kind == "knn" else kind])
     size = config.batch_size or (own["batch_size"] if many else 64)
-    steps = config.steps or (own["epochs"] * num_examples // size if many else 300)
+    steps = config.steps or max(LEAST_STEPS, own["epochs"] * num_examples // size)
     flip = own["flip"] or int(config.dataset in MIRRORED)
     decay = own["decay"] if many else 0.98
     names = ("learning_rate", "weight_decay", "smoothing")
@@ -227,11 +236,14 @@ def _check_libraries(config: Config) -> None:
             ) from None
 
 
-def _record(config: Config, found: _labelled.Data, place: pathlib.Path) -> dict[str, Any]:
+def _record(
+    config: Config, training: _learners.Recipe, found: _labelled.Data, place: pathlib.Path
+) -> dict[str, Any]:
     """Begins the record, with the units of an earlier command of the same settings."""
     settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in FREE}
     record = {
         "settings": settings,
+        "classifiers": dataclasses.asdict(training),
         "data": {
             "train": found.train.fingerprint,
             "test": found.test.fingerprint,

@@ -265,6 +265,20 @@ def test_classifiers_of_bands_learn_them_from_real_and_from_generated(place, tmp
     assert all(arms[name]["accuracy"][0] > 0.9 for name in "abcde")
 
 
+def test_the_cas_alone_needs_no_other_classifier(place, tmp_path, quick):
+    record = downstream.run(_config(place, tmp_path, arms="e", generators=2))
+    row = record["rows"]["all"]
+    assert list(row["arms"]) == ["e"] and not row["differences"]
+    assert len(quick) == 2 and row["interval_over"] == "generators"
+
+
+def test_classifiers_of_few_labels_are_small_and_of_many_as_the_projects():
+    few, many = (downstream.recipe(downstream.Config(), num, (28, 28, 1)) for num in (500, 60_000))
+    assert (few.num_steps, few.batch_size, few.width) == (300, 64, 16)
+    assert (many.num_steps, many.batch_size, many.width) == (1875, 256, 32)
+    assert downstream.recipe(downstream.Config(), 500, (32, 32, 3)).kind == "colour"
+
+
 def test_shares_of_a_batch_are_those_asked_for_and_seeds_see_other_orders():
     recipe = _learners.Recipe("linear", 5, 8, 2, 1e-3, 0.0, 0.0, 0, 0, 0.9)
     trainer = _learners.Classifiers(recipe)
@@ -327,6 +341,7 @@ def test_intervals_are_over_what_is_independent():
         ({"labelled": "21"}, "class dark has 20 images, fewer than the 21 asked for"),
         ({"labelled": "1"}, "leaves none to choose among --share=0.25,0.75; give one"),
         ({"keep": "blue:5"}, "no class is called blue; there are dark, grey, light"),
+        ({"keep": "grey:1"}, "smote needs two images of every class"),
         ({"keep": "grey:0"}, "write CLASS:N with N of 1 or more"),
         ({"dataset": "stacked_mnist", "data_dir": "/no/such"}, "/no/such"),
     ],
@@ -342,6 +357,7 @@ def test_mistakes_are_one_line_before_any_training(place, tmp_path, quick, setti
     [
         ({"share": "1"}, "shares lie between 0 and 1"),
         ({"share": "0.2,0.4", "validation": 0.0}, "leaves none to choose a share with"),
+        ({"arms": "a,f"}, "f is not one of a, b, c, d, e"),
         ({"baselines": "undersampled"}, "undersampled is not one of oversampled, weighted, smote"),
         ({"labelled": "5,ten"}, "is not a list of numbers above 0 such as 5,10,all"),
     ],
