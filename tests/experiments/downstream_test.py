@@ -410,3 +410,20 @@ def test_without_its_library_smote_is_one_line(place, tmp_path, quick, monkeypat
     monkeypatch.setitem(__import__("sys").modules, "imblearn", None)
     with pytest.raises(UserError, match=r"pip install jaxgan\[downstream\]"):
         downstream.run(_config(place, tmp_path, keep="grey:4"))
+
+
+@pytest.mark.slow  # compiles a generator, and for colours a residual network
+@pytest.mark.parametrize("settings", [{"generator_sees": "all", "labelled": "4", "subsets": 1},
+                                      {"channels": 3, "recipe": "own", "classifier": "cnn"}],
+                         ids=["unlabelled", "colours"])  # fmt: skip
+def test_generators_of_every_kind_are_trained_and_taken_up_again(place, tmp_path, settings):
+    recipe = str(place / "tiny.flags")
+    given = {"recipe": recipe, "gen_steps": 2, "steps": 2, "image_size": 8, **settings}
+    config = _config(place, tmp_path, **given)
+    record = downstream.run(config)
+    (generator,) = tmp_path.rglob("generator-0")
+    (tmp_path / "downstream.json").unlink()
+    again = downstream.run(config)
+    assert runs.steps_saved(generator)[-1] == 2
+    for row, values in record["rows"].items():
+        assert again["rows"][row]["arms"]["e"] == values["arms"]["e"]
