@@ -34,7 +34,18 @@ def measure(
     classifiers: Classifiers,
     trained: Any,
 ) -> dict[str, Any]:
-    """Generators and classifiers of one labelled subset: all their scores."""
+    """Trains generators and classifiers of one labelled subset.
+
+    Args:
+      config: the flags.
+      found: both splits.
+      unit: the labelled subset.
+      classifiers: what trains them.
+      trained: a finished run whose generators are taken, or None.
+
+    Returns:
+      All scores, and which images were used: a unit of the record.
+    """
     ledger = digests.Ledger(found.test_numbers)
     source = found.train if trained else _labelled.generator_source(config, found, unit)
     ledger.use("generator", digests.of_images(source.arrays["image"]))
@@ -76,11 +87,25 @@ def _draws(
     if trained:
         yield from _generators.of_run(trained)
         return
-    different = len(unit.fit) + (len(unit.rest) if config.generator_sees == "all" else 0)
-    settings = _generators.recipe(config, found.train.image_shape, different)
+    settings = generator_settings(config, found, unit)
     for number, place in enumerate(_labelled.places(unit, config)):
         seed = config.seed + 1000 * unit.subset + number
         yield _generators.train(settings, source, place, seed)
+
+
+def generator_settings(config: Any, found: Data, unit: Unit) -> Any:
+    """How a unit's generators are trained.
+
+    Args:
+      config: the flags.
+      found: both splits.
+      unit: the labelled subset.
+
+    Returns:
+      See `_generators.recipe`.
+    """
+    different = len(unit.fit) + (len(unit.rest) if config.generator_sees == "all" else 0)
+    return _generators.recipe(config, found.train.image_shape, different)
 
 
 class Trial:

@@ -154,6 +154,8 @@ def run(config: Config) -> dict[str, Any]:
         for row in _labelled.rows(config.labelled)
         for unit in _labelled.units(config, found, row)
     ]
+    for unit in [] if trained else chosen:
+        _comparison.generator_settings(config, found, unit)  # a mistake is said before all else
     place = workdir / "downstream.json"
     weights.check_writable(place)
     most = max(len(unit.labelled) for unit in chosen)

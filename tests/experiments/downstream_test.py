@@ -343,13 +343,15 @@ def test_intervals_are_over_what_is_independent():
         ({"keep": "blue:5"}, "no class is called blue; there are dark, grey, light"),
         ({"keep": "grey:1"}, "smote needs two images of every class"),
         ({"keep": "grey:0"}, "write CLASS:N with N of 1 or more"),
+        ({"recipe": "nonsense"}, "cannot read flagfile nonsense"),
+        ({"recipe": "quickstart", "gen_augment": "ada"}, "--augment=ada reads the sign"),
         ({"dataset": "stacked_mnist", "data_dir": "/no/such"}, "/no/such"),
     ],
 )
 def test_mistakes_are_one_line_before_any_training(place, tmp_path, quick, settings, message):
     with pytest.raises(UserError, match=message):
         downstream.run(_config(place, tmp_path / "new", **settings))
-    assert not quick
+    assert not quick and not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(
