@@ -1,7 +1,6 @@
 """Classifiers of `experiments.downstream`: several seeds at once, one program for all sets."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -98,7 +97,7 @@ class Classifiers:
             made.append(_classifiers.init_state(variables, tx))
             if self._update is None:
                 self._update = jax.jit(self._step(net, tx), donate_argnums=0)
-                self._probs = jax.jit(functools.partial(_probabilities, net))
+                self._probs = jax.jit(self._probabilities(net))
         self._state = jax.tree.map(lambda *each: jnp.stack(each), *made)
 
     def fit(self, arm: Arm, pool: np.ndarray, label: np.ndarray, num_classes: int) -> Classify:
@@ -123,7 +122,7 @@ class Classifiers:
         key = jax.random.key(self.recipe.seed)
         for step, index in enumerate(orders):
             keys = jax.random.split(jax.random.fold_in(key, step), self.recipe.seeds)
-            state, loss = self._update(state, pool, label, index, keys, augment, weights)
+            state, loss = self._update(state, keys, index, pool, label, augment, weights)
             jax.block_until_ready(loss)
             self.tick()
         params = state[2]
@@ -136,17 +135,18 @@ class Classifiers:
 
     def _order(self, arm: Arm, seed: int) -> np.ndarray:
         """Which example of the pool stands where in each batch of a seed, [T, B] int32."""
-        steps, size, columns, left = self.recipe.num_steps, self.recipe.batch_size, [], 1.0
-        free = size
+        steps, free, columns = self.recipe.num_steps, self.recipe.batch_size, []
         for number, part in enumerate(arm.parts):
             last = number == len(arm.parts) - 1
-            count = free if last else min(free, round(size * part.share))
-            free, left = free - count, left - part.share
+            count = free if last else min(free, round(self.recipe.batch_size * part.share))
+            free -= count
+            if not count:
+                continue
             own_seed = (self.recipe.seed + seed) * SEEDS + number
             place = pipeline.batch_indices(
-                own_seed, 0, num_examples=len(part.index), batch_size=max(1, steps * count)
+                own_seed, 0, num_examples=len(part.index), batch_size=steps * count
             )
-            columns.append(part.index[place[: steps * count]].reshape(steps, count))
+            columns.append(part.index[place].reshape(steps, count))
         return np.concatenate(columns, 1).astype(np.int32)
 
     def _step(self, net: Any, tx: Any) -> Callable[..., tuple[PyTree, Array]]:
@@ -157,10 +157,10 @@ class Classifiers:
 
         def one(
             state: PyTree,
+            key: Key,
+            index: Array,
             pool: Array,
             label: Array,
-            index: Array,
-            key: Key,
             augment: Array,
             w: Array,
         ) -> tuple[PyTree, Array]:
@@ -168,44 +168,29 @@ class Classifiers:
             seen = jnp.where(augment, _augmented(recipe, key, seen), seen)
             return update(state, seen, label[index], w[label[index]])
 
-        if jax.default_backend() != "cpu":
-            return jax.vmap(one, in_axes=(0, None, None, 0, 0, None, None))
+        return _each(one, recipe.seeds, own=3)
 
-        # Under vmap convolutions of several networks take more than twice the time on a CPU.
-        def in_turn(
-            state: PyTree,
-            pool: Array,
-            label: Array,
-            index: Array,
-            key: Key,
-            augment: Array,
-            w: Array,
-        ) -> tuple[PyTree, Array]:
-            out = [
-                one(_member(state, n), pool, label, index[n], key[n], augment, w)
-                for n in range(recipe.seeds)
-            ]
-            return jax.tree.map(lambda *each: jnp.stack(each), *out)
+    def _probabilities(self, net: Any) -> Callable[[PyTree, Array], Array]:
+        """[S, n, K] of every seed's moving average."""
 
-        return in_turn
+        def one(variables: PyTree, image: Array) -> Array:
+            return jax.nn.softmax(net.apply(variables, images.from_uint8(image))["logits"])
+
+        return _each(one, self.recipe.seeds, own=1)
 
     def _neighbours(self, arm: Arm, pool: np.ndarray, label: np.ndarray, classes: int) -> Classify:
         """The nearest neighbours in pixels vote, those of each seed."""
         from sklearn import neighbors
 
         fitted = []
-        for seed in range(self.recipe.seeds):
-            index = _drawn(arm, self.recipe.seed + seed)
+        for seed in range(self.recipe.seed, self.recipe.seed + self.recipe.seeds):
+            index = _drawn(arm, seed)
             seen, own = pool[index], label[index]
             if arm.augment:
-                key = jax.random.key(self.recipe.seed + seed)
-                copies = [
-                    np.asarray(_augmented(self.recipe, k, jnp.asarray(seen)))
-                    for k in jax.random.split(key, COPIES)
-                ]
+                keys = jax.random.split(jax.random.key(seed), COPIES)
+                copies = [_augmented(self.recipe, key, jnp.asarray(seen)) for key in keys]
                 seen, own = np.concatenate([seen, *copies]), np.tile(own, COPIES + 1)
-            num = min(NEIGHBOURS, len(own))
-            net = neighbors.KNeighborsClassifier(num, algorithm="brute")
+            net = neighbors.KNeighborsClassifier(min(NEIGHBOURS, len(own)), algorithm="brute")
             fitted.append(net.fit(seen.reshape(len(seen), -1).astype(np.float32), own))
             self.tick()
 
@@ -221,9 +206,23 @@ class Classifiers:
         return classify
 
 
-def _member(tree: PyTree, n: int) -> PyTree:
-    """What belongs to one seed."""
-    return jax.tree.map(lambda leaf: leaf[n], tree)
+def _each(one: Callable[..., Any], seeds: int, *, own: int) -> Callable[..., Any]:
+    """A function of all seeds at once, of whose arguments the first `own` are each seed's own.
+
+    Under vmap convolutions of several networks take more than twice the time on a CPU: there the
+    seeds take turns within the program.
+    """
+    if jax.default_backend() != "cpu":
+        return lambda *given: jax.vmap(
+            one, in_axes=tuple(0 if n < own else None for n in range(len(given)))
+        )(*given)
+
+    def in_turn(*given: Any) -> Any:
+        shared = given[own:]
+        out = [one(*jax.tree.map(lambda x, n=n: x[n], given[:own]), *shared) for n in range(seeds)]
+        return jax.tree.map(lambda *each: jnp.stack(each), *out)
+
+    return in_turn
 
 
 def _augmented(recipe: Recipe, key: Key, seen: Array) -> Array:
@@ -250,15 +249,3 @@ def _chunks(images: np.ndarray) -> list[np.ndarray]:
     missing = size - len(parts[-1])
     parts[-1] = np.concatenate([parts[-1], np.repeat(parts[-1][-1:], missing, 0)])
     return parts
-
-
-def _probabilities(net: Any, variables: PyTree, image: Array) -> Array:
-    """[S, n, K] of every seed's moving average."""
-
-    def one(variables: PyTree) -> Array:
-        return jax.nn.softmax(net.apply(variables, images.from_uint8(image))["logits"])
-
-    if jax.default_backend() != "cpu":
-        return jax.vmap(one)(variables)
-    seeds = jax.tree.leaves(variables)[0].shape[0]
-    return jnp.stack([one(_member(variables, n)) for n in range(seeds)])

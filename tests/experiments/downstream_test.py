@@ -310,6 +310,20 @@ def test_all_seeds_at_once_are_each_as_alone():
     assert np.abs(both[0] - both[1]).max() > 1e-4
 
 
+def test_seeds_side_by_side_are_as_in_turn(monkeypatch):
+    def one(tree, key, image):
+        return {"sum": tree["w"] * image.sum()}, jax.random.normal(key)
+
+    tree, keys = {"w": np.arange(3.0)}, jax.random.split(jax.random.key(0), 3)
+    found = []
+    for backend in ("cpu", "gpu"):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        found.append(_learners._each(one, 3, own=2)(tree, keys, np.ones((2, 2))))
+    (sums, draws), (others, again) = found
+    np.testing.assert_allclose(sums["sum"], others["sum"])
+    np.testing.assert_allclose(draws, again)
+
+
 def test_intervals_are_over_what_is_independent():
     def unit(row, scores):
         report = {"balanced_accuracy": 0.0, "calibration_error": 0.0, "recall": [0.0]}
