@@ -265,6 +265,20 @@ def test_classifiers_of_bands_learn_them_from_real_and_from_generated(place, tmp
     assert all(arms[name]["accuracy"][0] > 0.9 for name in "abcde")
 
 
+def test_a_generator_has_a_recipe_that_suits_its_images():
+    config = downstream.Config(dataset="digits")
+    found = {num: _generators.recipe(config, (28, 28, 1), num) for num in (50, 1500, 60_000)}
+    assert [one.num_steps for one in found.values()] == [600, 600, 7000]
+    assert [one.augment for one in found.values()] == ["diffaug", "none", "none"]
+    assert all(one.conditional for one in found.values())
+    colour = _generators.recipe(config, (32, 48, 3), 500)
+    assert (colour.height, colour.width, colour.condition) == (32, 48, "projection")
+    assert colour.augment == "diffaug"
+    given = dataclasses.replace(config, recipe="mnist_best", gen_steps=8, gen_augment="ada")
+    asked = _generators.recipe(given, (28, 28, 1), 50)
+    assert (asked.num_steps, asked.decay_steps, asked.augment) == (8, 0, "ada")
+
+
 def test_the_cas_alone_needs_no_other_classifier(place, tmp_path, quick):
     record = downstream.run(_config(place, tmp_path, arms="e", generators=2))
     row = record["rows"]["all"]
