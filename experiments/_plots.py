@@ -129,7 +129,7 @@ def ticks(low: float, high: float, *, most: int = 8) -> list[float]:
     power = 10.0 ** math.floor(math.log10(width))
     step = next(times * power for times in (1, 2, 5, 10) if times * power >= width)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [step * number for number in range(first, max(last, first + 1) + 1)]
+    return [round(step * number, 9) for number in range(first, max(last, first + 1) + 1)]
 
 
 def _axes(canvas: Any, frame: _Frame, x: str, y: str) -> None:
