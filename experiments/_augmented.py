@@ -79,8 +79,11 @@ def check_out(path: pathlib.Path) -> None:
       UserError: something else is there.
     """
     if path.suffix == ".npz":
-        if path.exists() and not _is_ours(_beside(path)):
-            raise UserError(f"--out={path}: is there, and not of this command; name another file")
+        there = next((each for each in (path, _beside(path)) if each.exists()), None)
+        if there and not _is_ours(_beside(path)):
+            raise UserError(
+                f"--out={path}: {there} is there, and not of this command; name another file"
+            )
         return
     if not path.exists():
         return
@@ -135,15 +138,14 @@ def write(config: Any, trained: load.Trained, generate: Generate, out: pathlib.P
     image, label, left_out = _drawn(config, spec.num_classes, generate, flat, distance)
     if not len(image):
         raise UserError(f"all {left_out} images drawn are copies of training images; none is kept")
-    chosen = np.random.default_rng(config.seed).permutation(len(image))[:MEASURED]
     numbers: dict[str, Any] = {"copies": left_out / (left_out + len(image))}
     if test is not None:
-        seen = _flat(test[np.arange(len(test))]["image"])
-        numbers = {**neighbours.memorisation(_flat(image[chosen]), flat, seen), **numbers}
+        chosen = np.random.default_rng(config.seed).permutation(len(image))[:MEASURED]
+        unseen = _flat(test[np.arange(len(test))]["image"])
+        numbers |= neighbours.memorisation(_flat(image[chosen]), flat, unseen)
     names = folders(spec.class_names, spec.num_classes)
-    found = {
+    manifest = {
         "made_by": MADE_BY,
-        "workdir": str(config.workdir),
         "step": trained.step,
         "settings": dataclasses.asdict(config),
         "dataset": trained.config.dataset,
@@ -156,9 +158,9 @@ def write(config: Any, trained: load.Trained, generate: Generate, out: pathlib.P
         "memorisation": numbers,
     }
     if out.suffix == ".npz":
-        _archive(out, image, label, found)
+        _archive(out, image, label, manifest)
     else:
-        _folder(out, image, label, names, found)
+        _folder(out.resolve(), image, label, names, manifest)
     print(_summary.memorised(numbers))
     print(f"{left_out} copies of training images left out (nearer than {distance:.4g} in pixels)")
     return image

@@ -243,11 +243,12 @@ def test_what_others_have_written_is_not_touched(workdir, tmp_path):
     (tmp_path / "mine" / "cats").mkdir(parents=True)
     (tmp_path / "mine" / "cats" / "00001.png").write_bytes(b"a cat")
     (tmp_path / "mine.npz").write_bytes(b"arrays")
+    (tmp_path / "settings.json").write_text("{}")
     ours = tmp_path / "ours"
     _sample(workdir, ours, per_class=1)
     (ours / "0" / "notes.txt").write_text("mine")
     before = command.tree(tmp_path)
-    for name in ("mine", "mine.npz", "ours"):
+    for name in ("mine", "mine.npz", "ours", "settings.npz"):
         with pytest.raises(UserError, match="not of this command|has not written"):
             _sample(workdir, tmp_path / name, per_class=1)
     assert command.tree(tmp_path) == before
