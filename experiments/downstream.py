@@ -11,11 +11,12 @@ ones alone: the classification accuracy score of Ravuri and Vinyals (https://arx
 1905.10887). All are tested on the test split, which neither generators nor any choice has seen: the
 share of generated examples is chosen on a tenth of the labelled ones, which the generator does not
 see either. --labelled takes so many labels of each class, --keep thins classes. Results and the
-digests of all images used lie in WORKDIR/downstream.json; the same command again goes on.
+digests of all images used lie in WORKDIR/downstream.json (--out); the same command again goes on.
 """
 
 import dataclasses
 import json
+import math
 import pathlib
 import time
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ MIRRORED = ("fashion_mnist",)  # of grey images, those that a mirror leaves what
 FEW = 20_000  # labelled images, below which classifiers are small
 LEAST_STEPS, LEAST_GENERATED = 300, 5000
 # What a finished unit does not depend on.
-FREE = ("workdir", "labelled", "subsets", "plot")
+FREE = ("workdir", "out", "labelled", "subsets", "plot")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Config:
         "Directory of generators and results; or of a finished conditional run, whose generators "
         "are then used.",
     )
+    out: str = cli.field("", "File of the results; empty for downstream.json in the directory.")
     module: str = cli.field("", "Module of that run's experiment, where it is not a bundled one.")
     recipe: str = cli.field("auto", "Flagfile of the generators; auto for one that suits.")
     gen_steps: int = cli.field(0, "Steps of a generator; 0 for the recipe's.", minimum=0)
@@ -83,7 +85,9 @@ class Config:
     )
     arms: str = cli.field("a,b,c,d,e", "Which of (a) to (e) are trained: e alone is the CAS.")
     share: str = cli.field(
-        "0.25,0.5,0.75", "Shares of generated examples in a batch that (c) and (d) choose among."
+        "0.25,0.5,0.75",
+        "Shares of generated examples in a batch that (c) and (d) choose among; with --keep they "
+        "fill classes up instead.",
     )
     validation: float = cli.field(
         0.1, "Share of the labelled examples that the choice is made on.", minimum=0, below=1
@@ -156,7 +160,7 @@ def run(config: Config) -> dict[str, Any]:
     ]
     for unit in [] if trained else chosen:
         _comparison.generator_settings(config, found, unit)  # a mistake is said before all else
-    place = workdir / "downstream.json"
+    place = pathlib.Path(config.out).expanduser() if config.out else workdir / "downstream.json"
     weights.check_writable(place)
     most = max(len(unit.labelled) for unit in chosen)
     num = config.num_generated or max(LEAST_GENERATED, most)
@@ -178,7 +182,7 @@ def run(config: Config) -> dict[str, Any]:
             _write(place, record)
             left = spent * (len(chosen) - number - 1)
             if left:
-                print(f"about {left / 60:.0f} min left", flush=True)
+                print(f"about {math.ceil(left / 60)} min left", flush=True)
     names = [unit.name for unit in chosen]
     record["rows"] = _summary.rows({name: record["units"][name] for name in names})
     record["seconds"] = round(sum(record["units"][name]["seconds"] for name in names), 1)
@@ -186,8 +190,9 @@ def run(config: Config) -> dict[str, Any]:
     thin = sorted(_labelled.thinned(found, config.keep))
     print(_summary.table(record, _comparison.ARMS, thin, list(found.train.class_names)))
     if config.plot:
-        _plots.accuracies(workdir / "downstream.png", record["rows"], _comparison.ARMS)
-        print(f"wrote {workdir / 'downstream.png'}")
+        picture = place.with_suffix(".png")
+        _plots.accuracies(picture, record["rows"], _comparison.ARMS)
+        print(f"wrote {picture}")
     print(f"wrote {place}")
     return record
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import _generators, _labelled, _learners, _summary, downstream, mnist
-from jaxgan.data import arrays, digests, partly
+from jaxgan.data import arrays, digests, partly, subsets
 from jaxgan.data import spec as specs
 from jaxgan.types import UserError
 from tests.helpers import command, runs, toy
@@ -194,6 +194,14 @@ def test_training_images_that_are_test_images_are_left_out(capsys):
     assert not np.isin(data.train_numbers, data.test_numbers).any()
 
 
+def test_a_streamed_set_is_read_whole():
+    whole = arrays.ArraySource(_images(12, 0), name="set", num_classes=CLASSES)
+    streamed = subsets.Subset(whole, np.array([3, 1, 7]), "streamed")
+    found = _labelled.in_memory(streamed)
+    np.testing.assert_array_equal(found.arrays["image"], whole.arrays["image"][[3, 1, 7]])
+    np.testing.assert_array_equal(found.labels, [0, 1, 1])
+
+
 def test_labelled_subsets_are_those_of_the_protocol(place, tmp_path, quick):
     downstream.run(_config(place, tmp_path, labelled="8", subsets=2))
     every, label = _images(60, 0)["image"], _images(60, 0)["label"]
@@ -280,7 +288,10 @@ def test_a_generator_has_a_recipe_that_suits_its_images():
 
 
 def test_the_cas_alone_needs_no_other_classifier(place, tmp_path, quick):
-    record = downstream.run(_config(place, tmp_path, arms="e", generators=2))
+    out = tmp_path / "cas.json"
+    record = downstream.run(_config(place, tmp_path, arms="e", generators=2, out=str(out)))
+    assert json.loads(out.read_text())["rows"].keys() == {"all"}
+    assert not (tmp_path / "downstream.json").exists()
     row = record["rows"]["all"]
     assert list(row["arms"]) == ["e"] and not row["differences"]
     assert len(quick) == 2 and row["interval_over"] == "generators"
