@@ -19,7 +19,7 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import (
@@ -174,21 +174,30 @@ def run(config: Config) -> dict[str, Any]:
         if unit.name not in record["units"]:
             since = time.perf_counter()
             print(f"set {number + 1} of {len(chosen)}: {unit.name}", flush=True)
-            record["units"][unit.name] = _comparison.measure(
-                config, found, unit, classifiers, trained
-            )
+            measured = _comparison.measure(config, found, unit, classifiers, trained)
             spent = time.perf_counter() - since
-            record["units"][unit.name]["seconds"] = round(spent, 1)
+            record["units"][unit.name] = {**measured, "seconds": round(spent, 1)}
             _write(place, record)
-            left = spent * (len(chosen) - number - 1)
-            if left:
-                print(f"about {math.ceil(left / 60)} min left", flush=True)
-    names = [unit.name for unit in chosen]
-    record["rows"] = _summary.rows({name: record["units"][name] for name in names})
-    record["seconds"] = round(sum(record["units"][name]["seconds"] for name in names), 1)
+            if number + 1 < len(chosen):
+                left = math.ceil(spent * (len(chosen) - number - 1) / 60)
+                print(f"about {left} min left", flush=True)
+    return _finished(config, found, record, [unit.name for unit in chosen], place)
+
+
+def _finished(
+    config: Config,
+    found: _labelled.Data,
+    record: dict[str, Any],
+    names: Sequence[str],
+    place: pathlib.Path,
+) -> dict[str, Any]:
+    """Sums the units of these names up, in the file, on the console and in a picture."""
+    units = {name: record["units"][name] for name in names}
+    seconds = round(sum(unit["seconds"] for unit in units.values()), 1)
+    record = {**record, "rows": _summary.rows(units), "seconds": seconds}
     _write(place, record)
     thin = sorted(_labelled.thinned(found, config.keep))
-    print(_summary.table(record, _comparison.ARMS, thin, list(found.train.class_names)))
+    print(_summary.table(record, _comparison.ARMS, thin, found.train.class_names))
     if config.plot:
         picture = place.with_suffix(".png")
         _plots.accuracies(picture, record["rows"], _comparison.ARMS)
