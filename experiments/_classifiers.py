@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxgan import ema
 from jaxgan.data.registry import Source
 from jaxgan.metrics import classifiers
-from jaxgan.types import PyTree
+from jaxgan.types import Array, PyTree
 
 WHITENED = 5000  # images that the first convolution of colour photographs is made of
 
@@ -26,6 +27,16 @@ RECIPES = {
         "max_shift": 2,
         "flip": 0,
         "decay": 0.995,
+    },
+    "linear": {
+        "epochs": 8,
+        "batch_size": 256,
+        "learning_rate": 2e-3,
+        "weight_decay": 1e-2,
+        "smoothing": 0.0,
+        "max_shift": 1,
+        "flip": 0,
+        "decay": 0.99,
     },
     "colour": {
         "epochs": 12,
@@ -42,7 +53,8 @@ RECIPES = {
 
 def _digits(config: Any, train: Source) -> tuple[nn.Module, PyTree]:
     """The small network, and its first variables."""
-    net = classifiers.DigitClassifier(**_sizes(train))
+    width = getattr(config, "width", 0) or classifiers.DigitClassifier.width
+    net = classifiers.DigitClassifier(width=width, features=4 * width, **_sizes(train))
     return net, _initial(net, config, train)
 
 
@@ -53,6 +65,12 @@ def _colour(config: Any, train: Source) -> tuple[nn.Module, PyTree]:
     some = np.random.default_rng(config.seed).permutation(len(train))[:WHITENED]
     stem = classifiers.whitening(train[np.sort(some)]["image"], net.halvings)
     return net, {**variables, "params": {**variables["params"], "Conv_0": stem}}
+
+
+def _linear(config: Any, train: Source) -> tuple[nn.Module, PyTree]:
+    """Logistic regression on pixels, and its first variables."""
+    net = classifiers.LinearClassifier(train.num_classes)
+    return net, _initial(net, config, train)
 
 
 def _sizes(train: Source) -> dict[str, int]:
@@ -100,6 +118,39 @@ def _sgd(config: Any, num_steps: int) -> optax.GradientTransformation:
     )
 
 
+def init_state(variables: PyTree, tx: optax.GradientTransformation) -> tuple[Any, ...]:
+    """What `train_step` changes: variables, the optimiser's memory, the moving average."""
+    return variables, tx.init(variables["params"]), jax.tree.map(jnp.copy, variables)
+
+
+def train_step(net: nn.Module, kind: "Net", tx: optax.GradientTransformation, config: Any) -> Any:
+    """Makes `(state, images, labels [B], weights [B]) -> (state, loss)`, before compilation.
+
+    Images are [B, H, W, C] in [-1, 1]; a weight of 1 for each example is plain training.
+    """
+
+    def step(state: tuple[Any, ...], image: Array, label: Array, weight: Array) -> tuple[Any, ...]:
+        variables, opt_state, average = state
+        stats = {name: value for name, value in variables.items() if name != "params"}
+
+        def loss_fn(params: PyTree) -> tuple[Array, PyTree]:
+            out, new = net.apply(  # pyright: ignore[reportGeneralTypeIssues]
+                {"params": params, **stats}, image, **kind.in_training, mutable=list(stats)
+            )
+            classes = out["logits"].shape[-1]
+            target = optax.smooth_labels(jax.nn.one_hot(label, classes), config.smoothing)
+            loss = optax.softmax_cross_entropy(out["logits"], target)
+            return (weight * loss).mean(), new
+
+        params = variables["params"]
+        (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
+        updates, opt_state = tx.update(grads, opt_state, params)
+        variables = {"params": optax.apply_updates(params, updates), **stats}
+        return (variables, opt_state, ema.update(average, variables, config.decay)), loss
+
+    return step
+
+
 class Net(NamedTuple):
     """A network, and what its training needs.
 
@@ -118,5 +169,6 @@ class Net(NamedTuple):
 
 NETS = {
     "digits": Net(_digits, _adamw, lambda variables: variables["params"], {}),
+    "linear": Net(_linear, _adamw, lambda variables: variables["params"], {}),
     "colour": Net(_colour, _sgd, classifiers.folded, {"train": True}),
 }

@@ -1,8 +1,9 @@
 """Charts of measured numbers."""
 
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,6 +45,32 @@ class Chart(NamedTuple):
     y: str
     lines: Mapping[str, Line]
     log_x: bool = False
+
+
+def accuracies(
+    path: pathlib.Path, rows: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]
+) -> None:
+    """Draws accuracy against labels a class, a line for each way to train.
+
+    Args:
+      path: the picture to write.
+      rows: what `_summary.rows` says, by name.
+      names: of the ways.
+    """
+    points: dict[str, list[tuple[float, float, float]]] = {}
+    for row in rows.values():
+        classes = len(next(iter(row["arms"].values()))["recall"])
+        for arm, numbers in row["arms"].items():
+            mean, half = numbers["accuracy"]
+            half = 0.0 if half is None or math.isnan(half) else half  # of one run: not known
+            name = f"({arm}) {names[arm]}" if len(arm) == 1 else names[arm]
+            at = row["examples"] / classes
+            points.setdefault(name, []).append((at, 100 * mean, 100 * half))
+    lines = {
+        name: Line(*zip(*sorted(each), strict=True))  # pyright: ignore[reportArgumentType]
+        for name, each in points.items()
+    }
+    draw(path, [Chart("labels a class", "accuracy on the test split, %", lines, log_x=True)])
 
 
 def check() -> None:

@@ -23,10 +23,9 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from experiments import _classifiers
-from jaxgan import data, ema, images, parallel
+from jaxgan import data, images, parallel
 from jaxgan.data import arrays, pipeline, subsets
 from jaxgan.data.registry import Source
 from jaxgan.metrics import features, reference, weights
@@ -104,26 +103,12 @@ def run(config: Config) -> dict[str, object]:
     num_steps = config.epochs * len(train) // config.batch_size + 1
     net, variables = kind.make(config, train)
     tx = kind.optimizer(config, num_steps)
-    state = variables, tx.init(variables["params"]), jax.tree.map(jnp.copy, variables)
+    state = _classifiers.init_state(variables, tx)
+    update = _classifiers.train_step(net, kind, tx, config)
 
     @functools.partial(jax.jit, donate_argnums=0)
     def train_step(state, image: Array, label: Array):
-        variables, opt_state, average = state
-        stats = {name: value for name, value in variables.items() if name != "params"}
-
-        def loss_fn(params):
-            seen = images.from_uint8(image)
-            out, new = net.apply(  # pyright: ignore[reportGeneralTypeIssues]
-                {"params": params, **stats}, seen, **kind.in_training, mutable=list(stats)
-            )
-            target = optax.smooth_labels(jax.nn.one_hot(label, train.num_classes), config.smoothing)
-            return optax.softmax_cross_entropy(out["logits"], target).mean(), new
-
-        params = variables["params"]
-        (loss, stats), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
-        updates, opt_state = tx.update(grads, opt_state, params)
-        variables = {"params": optax.apply_updates(params, updates), **stats}
-        return (variables, opt_state, ema.update(average, variables, config.decay)), loss
+        return update(state, images.from_uint8(image), label, jnp.ones(label.shape))
 
     start, size = time.time(), {"num_examples": len(train), "batch_size": config.batch_size}
     every = max(100, num_steps // 20)  # steps between lines

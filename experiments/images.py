@@ -99,7 +99,9 @@ class Config(_networks.NetworkConfig):
 def build(config: Config, spec: Spec) -> Experiment:
     """Makes the experiment of a config and its data."""
     shape, labels = spec.shapes["image"], spec.num_classes if config.label_flag else 0
-    gen, disc = _networks.players(config, shape, labels)
+    entry, told = spec.disc_label
+    gen, _ = _networks.players(config, shape, labels)
+    _, disc = _networks.players(config, shape, told if labels else 0)
     gen_terms, disc_terms = class_terms(config)
     with_path = path_step(config, gen) if config.path_weight else None
     experiment = adversarial.latent_experiment(
@@ -109,6 +111,7 @@ def build(config: Config, spec: Spec) -> Experiment:
         dim=_networks.latent_dim(config),
         shape=shape,
         label_counts=(spec.label_counts or (1,) * labels) if labels else (),
+        disc_label=entry,
         gen_terms=gen_terms,
         disc_terms=disc_terms,
         wrap=lambda step: steps.chain(step, with_path) if with_path else step,

@@ -124,7 +124,7 @@ def _label(config: Config, trained: load.Trained) -> int | None:
     if not config.label:
         return None
     conditional = bool(trained.experiment.sample.label_counts)  # pyright: ignore
-    return sampling._label(config.label, trained.spec, conditional=conditional)
+    return sampling.label_number(config.label, trained.spec, conditional=conditional)
 
 
 class _Search:

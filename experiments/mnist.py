@@ -55,10 +55,10 @@ class Config(ConditionalConfig):
 
 def build(config: Config, spec: Spec) -> Experiment:
     """Makes the experiment of a config and its data."""
+    entry, told = spec.disc_label
     shared = {
         "kernel": config.kernel,
         "momentum": config.bn_momentum,
-        "num_classes": spec.num_classes if config.conditional else 0,
         "axis_name": config.axis_name,
         "dtype": jnp.dtype(config.compute_dtype),
     }
@@ -68,10 +68,14 @@ def build(config: Config, spec: Spec) -> Experiment:
         features=cli.integers(config, "gen_features"),
         norm=config.gen_norm,
         slope=config.gen_slope,
+        num_classes=spec.num_classes if config.conditional else 0,
         **shared,
     )
     disc = dcgan.Discriminator(
-        features=cli.integers(config, "disc_features"), norm=config.disc_norm, **shared
+        features=cli.integers(config, "disc_features"),
+        norm=config.disc_norm,
+        num_classes=told if config.conditional else 0,
+        **shared,
     )
     counts = spec.label_counts or (1,) * spec.num_classes
     return adversarial.latent_experiment(
@@ -81,6 +85,7 @@ def build(config: Config, spec: Spec) -> Experiment:
         dim=config.latent_dim,
         shape=(config.image_size, config.image_size, config.channels),
         label_counts=counts if config.conditional else (),
+        disc_label=entry,
     )
 
 

@@ -5,7 +5,9 @@
 The generator is the moving average of the newest checkpoint, or with --checkpoint=best of the one
 that scored best in training; everything else is found in the run directory. An output named .npz
 holds the samples as arrays instead of a picture; sentences go into a .txt, one a line, with
---temperature, --top_k and --prompt. Runs of an experiment of one's own need --module, the
+--temperature, --top_k and --prompt. --per_class=100 --out=DIR writes a labelled set, a folder of
+pictures for each class (or NAME.npz), without copies of training images: see its manifest.json.
+Runs of an experiment of one's own need --module, the
 importable name of the file that defines its Config and build.
 
     python -m experiments.sample --workdir=runs/quickstart --num=16 --out=walk.gif
@@ -25,7 +27,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import _motion
+from experiments import _augmented, _motion
 from jaxgan import images, sample
 from jaxgan.data.spec import Spec
 from jaxgan.data.vocabulary import Vocabulary
@@ -74,6 +76,10 @@ class Config:
     label: str = cli.field(
         "", "Label or class name to sample, of conditional runs; empty for all in turn."
     )
+    per_class: int = cli.field(
+        0, "Images of each class to write into the folder (or .npz) --out; 0 for a grid.", minimum=0
+    )
+    data_dir: str = cli.field("", "Of --per_class, the training data, where not as in training.")
     standing_batches: int = cli.field(
         0, "Batches to estimate the generator's batch statistics anew over; 0 for none.", minimum=0
     )
@@ -100,7 +106,7 @@ def run(config: Config) -> Mapping[str, np.ndarray]:
     Of a moving picture they are those it begins with, and none where it shows training.
     """
     out = pathlib.Path(config.out).expanduser()
-    if out.suffix not in (".png", ".npz", ".txt", *_motion.SUFFIXES):
+    if not config.per_class and out.suffix not in (".png", ".npz", ".txt", *_motion.SUFFIXES):
         raise UserError(
             f"--out={config.out} ends in none of .png, .npz, .txt, .gif, .webp and .mp4"
         )
@@ -108,7 +114,9 @@ def run(config: Config) -> Mapping[str, np.ndarray]:
         raise UserError(f"--out={config.out}: {out.parent} is not a folder that can be written")
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of a run")
-    moves = out.suffix in _motion.SUFFIXES
+    if config.per_class:
+        _augmented.check(config, out)
+    moves = not config.per_class and out.suffix in _motion.SUFFIXES
     if moves:
         _motion.check(config)
     if moves and config.motion == "training":
@@ -116,6 +124,10 @@ def run(config: Config) -> Mapping[str, np.ndarray]:
         print(f"wrote {shown} pictures of training to {out}")
         return {}
     trained = load.load(config.workdir, which=config.checkpoint, module=config.module)
+    if config.per_class:
+        made = _augmented.write(config, trained, _of_labels(config, trained), out)
+        print(f"wrote {len(made)} images of step {trained.step} to {out}")
+        return {"image": made}
     if _is_text(trained) and out.suffix not in (".txt", ".npz"):
         raise UserError(f"--out={config.out}: these are sentences; name a .txt or .npz")
     if moves:
@@ -132,6 +144,18 @@ def run(config: Config) -> Mapping[str, np.ndarray]:
         np.savez_compressed(out, **entries)  # pyright: ignore[reportArgumentType]
     print(f"wrote {len(next(iter(entries.values())))} samples of step {trained.step} to {out}")
     return entries
+
+
+def _of_labels(config: Config, trained: load.Trained) -> _augmented.Generate:
+    """Makes images of labels, with the flags of the sampler."""
+    given = _augmented.conditional(config, trained), _member(config, trained)
+    sampler, variables, _ = _adjusted(config, *given, jax.random.key(config.seed))
+
+    def generate(key: jax.Array, label: np.ndarray) -> np.ndarray:
+        z = sampler.draw(key, len(label), truncation=config.truncation)
+        return images.to_uint8(sampler.generate(variables, z, label)["image"])
+
+    return generate
 
 
 def _entries(config: Config, trained: load.Trained) -> dict[str, np.ndarray]:
@@ -180,7 +204,7 @@ def _walk(config: Config, trained: load.Trained, out: pathlib.Path) -> dict[str,
     z = sampler.loops(key, config.num, config.frames, truncation=config.truncation)
     label = sampler.labels(config.num, even=True)
     if config.label:
-        number = _label(config.label, trained.spec, conditional=label is not None)
+        number = label_number(config.label, trained.spec, conditional=label is not None)
         label = np.full(config.num, number, np.int32)
     frames = _motion.frames(sampler, variables, z, label)
     first = _motion.write(
@@ -204,7 +228,7 @@ def _sentences(
     spec, options = trained.spec, {}
     if config.label:
         conditional = bool(spec.label_counts)
-        label = _label(config.label, spec, conditional=conditional)
+        label = label_number(config.label, spec, conditional=conditional)
         options["label"] = np.full(config.num, label, np.int32)
     if config.prompt:
         options["prompt"] = _prompt(config.prompt, spec)
@@ -257,7 +281,9 @@ def chosen(
     if label is not None and config.interpolate:
         label = np.repeat(label, columns)  # each row stays within its class
     if config.label:
-        label = np.full(num, _label(config.label, spec, conditional=label is not None), np.int32)
+        label = np.full(
+            num, label_number(config.label, spec, conditional=label is not None), np.int32
+        )
     return sampler.generate(variables, z, label)
 
 
@@ -274,8 +300,20 @@ def _adjusted(
     return sampler, variables, key
 
 
-def _label(text: str, spec: Spec, *, conditional: bool) -> int:
-    """The number of a label, or of the class of a name."""
+def label_number(text: str, spec: Spec, *, conditional: bool) -> int:
+    """Reads a label: its number, or the name of its class.
+
+    Args:
+      text: as given.
+      spec: of the run's data.
+      conditional: whether its generator takes labels.
+
+    Returns:
+      The number.
+
+    Raises:
+      UserError: there is no such label, or there are none.
+    """
     if not conditional:
         raise UserError(f"--label={text}: the run has no labels")
     if text in spec.class_names:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxgan import types
-from jaxgan.data import arrays, vocabulary
+from jaxgan.data import arrays, partly, vocabulary
 from jaxgan.types import UserError
 
 
@@ -36,6 +36,13 @@ class Spec:
     label_counts: tuple[int, ...] = ()
     vocabulary: tuple[str, ...] = ()
     unit: str = ""
+
+    @property
+    def disc_label(self) -> tuple[str, int]:
+        """The entry of the labels that D is told, and how many: one more where some have none."""
+        if partly.DISC_LABEL in self.shapes:
+            return partly.DISC_LABEL, self.num_classes + 1
+        return "label", self.num_classes
 
 
 def describe(source: Any) -> Spec:

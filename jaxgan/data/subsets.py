@@ -1,6 +1,7 @@
 """Random choices of examples: some for a score, or a share held out for testing."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,41 @@ def hold_out(source: Any, *, share: float = SHARE, seed: int = 0) -> tuple[Any, 
     held_out = choose(source, num, seed=seed)
     rest = np.setdiff1d(np.arange(len(source)), held_out)
     return subset(source, rest, "without held-out"), subset(source, held_out, "held-out")
+
+
+def of_each_class(source: Any, num: int | Sequence[int], *, seed: int) -> list[np.ndarray]:
+    """Chooses so many examples of each class at random.
+
+    Args:
+      source: any source whose `labels` are at hand.
+      num: how many of each class, or of all the classes in turn; -1 for all that there are.
+      seed: of the choice, 0 or more. With one seed a smaller choice is part of every larger one:
+        the first of the class under `numpy.random.default_rng(seed).permutation`.
+
+    Returns:
+      int64 [n] for each class, in the order of that permutation.
+
+    Raises:
+      UserError: there are no labels, a class has no examples, or fewer than are asked for.
+    """
+    labels = getattr(source, "labels", None)
+    if labels is None or not source.num_classes:
+        raise UserError(f"{source.name}: has no labels to choose some examples of each class by")
+    wanted = [num] * source.num_classes if isinstance(num, int) else list(num)
+    order = np.random.default_rng(seed).permutation(len(source))
+    chosen = []
+    for label, most in enumerate(wanted):
+        of_class = order[labels[order] == label]
+        name = (getattr(source, "class_names", ()) or range(len(wanted)))[label]
+        if not len(of_class):
+            raise UserError(f"{source.name}: class {name} has no images; remove it, or add some")
+        if most > len(of_class):
+            raise UserError(
+                f"{source.name}: class {name} has {len(of_class)} images, fewer than the {most}"
+                " asked for; ask for fewer"
+            )
+        chosen.append(of_class if most < 0 else of_class[:most])
+    return chosen
 
 
 def subset(source: Any, indices: np.ndarray, what: str) -> Any:

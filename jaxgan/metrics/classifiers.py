@@ -57,6 +57,23 @@ class DigitClassifier(nn.Module):
         return {"features": x, "logits": nn.Dense(self.num_classes)(x)}
 
 
+class LinearClassifier(nn.Module):
+    """Logistic regression on pixels.
+
+    Attributes:
+      num_classes: number of classes K.
+    """
+
+    num_classes: int = 10
+
+    @nn.compact
+    def __call__(self, images: Array) -> dict[str, Array]:
+        """Maps images [B, H, W, C] in [-1, 1] to `"features"` [B, H W C], `"logits"` [B, K]."""
+        x = images.reshape(images.shape[0], -1)
+        zeros = nn.initializers.zeros
+        return {"features": x, "logits": nn.Dense(self.num_classes, kernel_init=zeros)(x)}
+
+
 class ColourClassifier(nn.Module):
     """A small residual network, for photographs and other coloured images.
 

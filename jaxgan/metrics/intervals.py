@@ -34,3 +34,25 @@ def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
         return mean, math.nan
     t = stats.t.ppf((1 + LEVEL) / 2, num - 1)
     return mean, float(t * np.std(values, ddof=1) / math.sqrt(num))
+
+
+def difference(
+    values: Sequence[float] | np.ndarray, others: Sequence[float] | np.ndarray
+) -> tuple[float, float]:
+    """Mean difference of paired runs, and half the width of its 95 % confidence interval.
+
+    What both runs of a pair share, such as their subset and seed, cancels.
+
+    Args:
+      values: one a run.
+      others: the run of the same place that each is compared with.
+
+    Returns:
+      (mean of values - others, half width), as `interval`.
+
+    Raises:
+      UserError: no pairs, or a run without a partner.
+    """
+    if len(values) != len(others):
+        raise UserError(f"{len(values)} values and {len(others)} others are no pairs")
+    return interval(np.subtract(values, others))

@@ -1,11 +1,12 @@
-"""Whether a generator copies its training data."""
+"""Whether a generator copies its training data, and which of its samples are copies."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxgan.data import subsets
 from jaxgan.metrics import distances
-from jaxgan.types import Array
+from jaxgan.types import Array, UserError
 
 
 def memorisation(
@@ -73,3 +74,58 @@ def closest(
     ]
     distance = np.sqrt(np.concatenate([-np.asarray(nearness) for nearness, _ in found]))
     return np.concatenate([np.asarray(index) for _, index in found]), distance
+
+
+def own_distance(
+    train: Array | np.ndarray, *, quantile: float = 0.01, num: int = 2000, seed: int = 0
+) -> float:
+    """How near training examples come to each other: what is nearer to one is taken for its copy.
+
+    Args:
+      train: [M, D] features, or pixels, of two examples or more.
+      quantile: of the distances to the nearest other example, in [0, 1].
+      num: examples whose distances are measured, at most.
+      seed: of their choice.
+
+    Returns:
+      The distance.
+
+    Raises:
+      UserError: fewer than two examples.
+    """
+    if len(train) < 2:
+        raise UserError(f"{len(train)} example has no neighbour; a distance needs two")
+    chosen = subsets.choose(train, num, seed=seed)
+    (every,) = distances.centred(train)
+    least = jax.jit(_other)
+    found = [
+        np.asarray(least(every[part], every, part))
+        for part in np.array_split(chosen, -(-len(chosen) * len(every) // distances.MAX_PAIRS))
+    ]
+    return float(np.quantile(np.concatenate(found), quantile))
+
+
+def copies(fake: Array | np.ndarray, train: Array | np.ndarray, *, distance: float) -> np.ndarray:
+    """Finds samples that are nearer to a training example than such examples are to each other.
+
+    Blurred samples are near to many examples, and may be found too.
+
+    Args:
+      fake: [N, D] features, or pixels, of samples.
+      train: [M, D] of examples that the generator was trained on.
+      distance: of `own_distance`.
+
+    Returns:
+      bool [N].
+
+    Raises:
+      UserError: empty sets, or of different D.
+    """
+    train, fake = distances.centred(train, fake)
+    return distances.nearest(fake, train) < distance
+
+
+def _other(x: Array, every: Array, place: Array) -> Array:
+    """[N] distance of each of some examples to the nearest other one."""
+    square = distances.squared(x, every).at[jnp.arange(len(x)), place].set(jnp.inf)
+    return jnp.sqrt(square.min(1))

@@ -266,6 +266,7 @@ def latent_experiment(
     shape: Sequence[int],
     prior: Prior = latents.normal,
     label_counts: Sequence[int] = (),
+    disc_label: str = "label",
     gen_terms: Mapping[str, Term] | None = None,
     disc_terms: Mapping[str, Term] | None = None,
     wrap: Callable[[StepFn], StepFn] = lambda step: step,
@@ -284,6 +285,7 @@ def latent_experiment(
       prior: `(key, num, dim) -> [num, dim]`, the distribution of latents.
       label_counts: examples of each label, where both players are conditioned on "label"; empty
         where not.
+      disc_label: the entry of the labels that D sees; another than G's where some are not known.
       gen_terms: further terms of G's loss by name; see `Game`.
       disc_terms: those of D's.
       wrap: see `train_step`.
@@ -306,7 +308,7 @@ def latent_experiment(
         layers = frozen.layers(init_disc)
         fixed = frozen.first(layers, config.freeze_disc, flag="--freeze_disc")
     disc_tx = frozen.freeze(disc_tx, fixed)
-    entries = ("image", "label") if conditional else ("image",)
+    entries = ("image", disc_label) if conditional else ("image",)
     game = Game(
         gen=from_latents(gen, dim, prior=prior, conditional=conditional, axis_name=axis),
         disc=judged(disc, *entries, axis_name=axis),

@@ -249,6 +249,28 @@ def define(config_type: type, *, registry: flags.FlagValues | None = None) -> li
     return names
 
 
+def from_flags(config_type: type[C], argv: Sequence[str]) -> C:
+    """Makes a config of flags and flagfiles, beside the command line.
+
+    Args:
+      config_type: a dataclass whose fields come from `field`.
+      argv: `--name=value`, `--flagfile=NAME`.
+
+    Returns:
+      The config.
+
+    Raises:
+      UserError: it has no such flag, or does not take the value.
+    """
+    registry = flags.FlagValues()
+    names = define(config_type, registry=registry)
+    try:
+        registry(["", *flagfiles.words(argv)])
+    except (flags.Error, ValueError) as error:
+        raise UserError(types.one_line(error)) from error
+    return config_type(**{name: registry[name].value for name in names})
+
+
 def as_flags(config: Any, *, without: Collection[str] = ()) -> str:
     """Writes a config as the lines of a flagfile that reproduce it.
 

@@ -59,6 +59,21 @@ def parse(argv: list[str]) -> list[str]:
     return rest
 
 
+def words(argv: Sequence[str]) -> list[str]:
+    """Writes flagfiles out.
+
+    Args:
+      argv: flags, some of them perhaps `--flagfile=PATH` or `--flagfile=NAME`.
+
+    Returns:
+      The flags, with the lines of the flagfiles in place of their names.
+
+    Raises:
+      UserError: a flagfile is wrong.
+    """
+    return [one.text for one in _given(argv)]
+
+
 def _given(words: Sequence[str]) -> list[_Given]:
     """The words of a command line, with the lines of its flagfiles in place of their names.
 

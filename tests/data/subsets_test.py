@@ -108,3 +108,28 @@ def test_a_streamed_part_is_read_ahead_and_pickled_as_any_source():
     indices = pipeline.batch_indices(0, 0, num_examples=len(rest), batch_size=4)
     np.testing.assert_array_equal(next(batches)["image"], rest[indices]["image"])
     batches.close()
+
+
+def test_of_each_class_the_first_of_the_permutation_are_chosen():
+    source = in_memory(30)
+    chosen = subsets.of_each_class(source, 4, seed=3)
+    order = np.random.default_rng(3).permutation(30)
+    for label, part in enumerate(chosen):
+        np.testing.assert_array_equal(part, order[source.labels[order] == label][:4])
+    fewer = subsets.of_each_class(source, [2, -1, 4], seed=3)
+    assert [len(part) for part in fewer] == [2, 10, 4]
+    np.testing.assert_array_equal(fewer[0], chosen[0][:2])
+
+
+def test_classes_that_have_not_enough_are_named():
+    source = in_memory(9)
+    with pytest.raises(UserError, match="class a has 3 images, fewer than the 4"):
+        subsets.of_each_class(source, 4, seed=0)
+    image = source.arrays["image"]
+    lacking = arrays.ArraySource(
+        {"image": image, "label": np.zeros(9, int)}, name="set", num_classes=2
+    )
+    with pytest.raises(UserError, match="class 1 has no images"):
+        subsets.of_each_class(lacking, -1, seed=0)
+    with pytest.raises(UserError, match="has no labels"):
+        subsets.of_each_class(arrays.ArraySource({"image": image}, name="set"), 1, seed=0)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from experiments import sample
-from jaxgan import images, latents
+from experiments import _augmented, sample
+from jaxgan import data, images, latents
 from jaxgan.run import checkpoint
 from jaxgan.types import UserError
 from tests.helpers import command, runs, tiny
@@ -244,3 +244,129 @@ def test_training_is_shown_in_order_and_its_end_longer(tmp_path):
     pictures, times = _frames(out)
     assert [picture[0, 0, 0] for picture in pictures] == [9, 10, 200]
     assert times == [500, 500, 2500] and pictures[0].shape == (14, 14, 3)
+
+
+@pytest.fixture
+def near(monkeypatch):
+    """Of noise, a blurred image is nearer to any than any two to each other: another distance."""
+    monkeypatch.setattr(_augmented.neighbours, "own_distance", lambda flat: 50.0)
+
+
+def test_a_set_is_a_folder_of_pictures_for_each_class_with_a_manifest(
+    workdir, tmp_path, capsys, near
+):
+    made = _sample(workdir, tmp_path / "set", per_class=3, seed=5)
+    assert made.shape == (9, 8, 8, 1)
+    found = sorted(str(p.relative_to(tmp_path / "set")) for p in tmp_path.glob("set/*/*"))
+    assert found == [f"{k}/{n:05d}.png" for k in range(3) for n in range(3)]
+    with Image.open(tmp_path / "set" / "1" / "00002.png") as image:
+        np.testing.assert_array_equal(np.asarray(image), made[5, ..., 0])
+    manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())
+    assert manifest["settings"]["seed"] == 5 and manifest["images"] == {"0": 3, "1": 3, "2": 3}
+    assert manifest["trained_on"] == manifest["compared_with"] and manifest["left_out"] == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["set"]
+    out = capsys.readouterr().out
+    assert "memorisation: 0.0000 nearer than training images to each other" in out
+    source = data.load("folder", data_dir=str(tmp_path / "set"))
+    np.testing.assert_array_equal(source.labels, np.repeat(np.arange(3), 3))
+
+
+def test_a_set_is_a_function_of_the_seed_and_takes_the_place_of_an_earlier_one(
+    workdir, tmp_path, near
+):
+    first = _sample(workdir, tmp_path / "set", per_class=2)
+    again = _sample(workdir, tmp_path / "set", per_class=2)
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, _sample(workdir, tmp_path / "set", per_class=2, seed=1))
+    _sample(workdir, tmp_path / "set", per_class=1)
+    assert len(list(tmp_path.glob("set/*/*.png"))) == 3
+
+
+def test_an_archive_of_a_set_is_a_dataset_with_class_names(workdir, tmp_path, near):
+    made = _sample(workdir, tmp_path / "set.npz", per_class=2)
+    source = data.load("arrays", data_dir=str(tmp_path / "set.npz"))
+    np.testing.assert_array_equal(source.arrays["image"], made)
+    assert source.class_names == ("0", "1", "2") and source.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert json.loads((tmp_path / "set.json").read_text())["left_out"] == 0
+
+
+def test_copies_of_training_images_are_left_out_drawn_anew_and_counted(
+    workdir, tmp_path, monkeypatch, capsys, near
+):
+    made, training = sample.sample.Sampler.generate, runs.images()["image"]
+
+    def copying(self, variables, z, label):
+        out = made(self, variables, z, label)
+        if len(label) > 3:  # the first draw of all
+            out["image"][1] = images.from_uint8(training[7])
+        return out
+
+    monkeypatch.setattr(sample.sample.Sampler, "generate", copying)
+    found = _sample(workdir, tmp_path / "set", per_class=2)
+    assert len(found) == 6 and not (found == training[7]).all((1, 2, 3)).any()
+    assert "1 copies of training images left out" in capsys.readouterr().out
+    assert json.loads((tmp_path / "set" / "manifest.json").read_text())["left_out"] == 1
+
+
+def test_what_others_have_written_is_not_touched(workdir, tmp_path):
+    (tmp_path / "mine" / "cats").mkdir(parents=True)
+    (tmp_path / "mine" / "cats" / "00001.png").write_bytes(b"a cat")
+    (tmp_path / "mine.npz").write_bytes(b"arrays")
+    (tmp_path / "settings.json").write_text("{}")
+    ours = tmp_path / "ours"
+    _sample(workdir, ours, per_class=1)
+    (ours / "0" / "notes.txt").write_text("mine")
+    before = command.tree(tmp_path)
+    for name in ("mine", "mine.npz", "ours", "settings.npz"):
+        with pytest.raises(UserError, match="not of this command|has not written"):
+            _sample(workdir, tmp_path / name, per_class=1)
+    assert command.tree(tmp_path) == before
+
+
+def test_a_killed_write_leaves_no_set_and_is_made_up_for(workdir, tmp_path, monkeypatch):
+    save, count = images.save_png, iter(range(100))
+
+    def killed(path, image):
+        if next(count) == 4:
+            raise KeyboardInterrupt
+        return save(path, image)
+
+    monkeypatch.setattr(images, "save_png", killed)
+    with pytest.raises(KeyboardInterrupt):
+        _sample(workdir, tmp_path / "set", per_class=2)
+    assert not (tmp_path / "set").exists()
+    monkeypatch.undo()
+    _sample(workdir, tmp_path / "set", per_class=2)
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+
+
+def test_class_names_become_names_of_folders(workdir, tmp_path):
+    assert _augmented.folders(("T-shirt/top", "Ankle boot"), 2) == ["T-shirt_top", "Ankle boot"]
+    assert _augmented.folders((), 2) == _augmented.folders(("a/b", "a:b"), 2) == ["0", "1"]
+    assert _augmented.folders(("..", "x"), 2) == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"out": "a.png"}, "--per_class writes a folder, or NAME.npz"),
+        ({"label": "1"}, "leave out --interpolate and --label"),
+        ({"workdir": str(OLD), "module": ""}, "the run has no labels; train with --conditional"),
+    ],
+)
+def test_mistakes_of_a_set_are_named(workdir, tmp_path, settings, message):
+    given = {"workdir": str(workdir), "module": runs.MODULE, "out": "set", "per_class": 1}
+    given = {**given, **settings}
+    with pytest.raises(UserError, match=message):
+        sample.run(sample.Config(**{**given, "out": str(tmp_path / given["out"])}))
+    assert command.tree(tmp_path) == []
+
+
+def test_classes_that_are_called_otherwise_in_the_data_are_refused(workdir, tmp_path):
+    shutil.copytree(workdir, tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    record = json.loads(path.read_text())
+    record["data"]["class_names"] = ["Latin", "Greek", "Runes"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(UserError, match="classes are Latin, Greek, Runes; those of .* are 3 wit"):
+        _sample(tmp_path / "run", tmp_path / "set", per_class=1)

@@ -21,3 +21,12 @@ def test_one_run_has_no_interval_and_none_no_mean():
     assert mean == 3.0 and math.isnan(half)
     with pytest.raises(UserError, match="at least one run"):
         intervals.interval([])
+
+
+def test_a_paired_difference_is_the_paired_t_interval():
+    one, other = np.random.default_rng(0).normal(size=(2, 12))
+    mean, half = intervals.difference(one, other)
+    expected = stats.ttest_rel(one, other).confidence_interval(0.95)
+    np.testing.assert_allclose([mean - half, mean + half], expected, rtol=1e-9)
+    with pytest.raises(UserError, match="no pairs"):
+        intervals.difference(one, other[:3])

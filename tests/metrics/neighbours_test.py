@@ -1,6 +1,8 @@
 import numpy as np
+import pytest
 
 from jaxgan.metrics import neighbours
+from jaxgan.types import UserError
 
 RANDOM = np.random.default_rng(0)
 TRAIN, TEST, FRESH = RANDOM.normal(size=(3, 500, 4))
@@ -38,3 +40,20 @@ def test_the_closest_training_examples_are_those_of_all_distances():
     np.testing.assert_array_equal(index, every.argsort(1)[:, :3])
     np.testing.assert_allclose(distance, np.sort(every, 1)[:, :3], rtol=1e-4)
     assert neighbours.closest(FRESH[:2], TRAIN[:1], k=3)[0].tolist() == [[0], [0]]
+
+
+def test_examples_have_a_distance_of_their_own():
+    points = np.array([[0.0], [1.0], [3.0], [7.0]])  # to the nearest other: 1, 1, 2, 4
+    assert neighbours.own_distance(points, quantile=0) == 1
+    assert neighbours.own_distance(points, quantile=1) == 4
+    twice = np.concatenate([points, points])
+    assert neighbours.own_distance(twice, quantile=1) == 0  # the other one may be the same
+    with pytest.raises(UserError, match="needs two"):
+        neighbours.own_distance(points[:1])
+
+
+def test_copies_are_nearer_than_examples_to_each_other():
+    distance = neighbours.own_distance(TRAIN)
+    near = TRAIN + 1e-3 * FRESH
+    assert neighbours.copies(near, TRAIN, distance=distance).all()
+    assert neighbours.copies(FRESH, TRAIN, distance=distance).mean() < 0.05

@@ -10,6 +10,7 @@ from absl import flags
 
 from experiments import mnist
 from jaxgan.run import cli
+from jaxgan.run.config import RunConfig
 from jaxgan.types import UserError, lookup
 from tests.helpers import command, runs
 
@@ -269,3 +270,14 @@ def test_the_tests_module_was_not_given_flags():
 def test_warnings_of_the_library_read_as_those_of_the_program():
     record = logging.LogRecord("absl", logging.WARNING, "file.py", 7, "%d x %d", (40, 24), None)
     assert cli._Plain().format(record) == "warning: 40 x 24"
+
+
+def test_a_config_is_made_of_flags_and_flagfiles_without_the_command_line(tmp_path):
+    path = tmp_path / "some.flags"
+    path.write_text("# a recipe\n--num_steps=7\n--seed=3\n")
+    config = cli.from_flags(RunConfig, [f"--flagfile={path}", "--seed=4"])
+    assert (config.num_steps, config.seed, config.batch_size) == (7, 4, 128)
+    with pytest.raises(UserError, match="Unknown command line flag 'stepps'"):
+        cli.from_flags(RunConfig, ["--stepps=1"])
+    with pytest.raises(UserError, match="num_steps=0 is below 1"):
+        cli.from_flags(RunConfig, ["--num_steps=0"])
