@@ -113,7 +113,8 @@ PROGRAMS = {
 
 
 def _opened(inner: Any) -> tuple[Any, Sequence[Any]]:
-    return (inner.jaxpr, inner.consts) if isinstance(inner, core.ClosedJaxpr) else (inner, ())
+    closed = core.ClosedJaxpr  # pyright: ignore[reportPrivateImportUsage]
+    return (inner.jaxpr, inner.consts) if isinstance(inner, closed) else (inner, ())
 
 
 def _is_constant(eqn: Any, args: Sequence[Value]) -> bool:
