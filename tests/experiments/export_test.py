@@ -42,9 +42,11 @@ def _config(workdir, out, **settings):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    out = tmp_path_factory.mktemp("export") / "exported"
-    export.run(_config(runs.conditional(), out, license="cc0-1.0"))
-    return out
+    folder = tmp_path_factory.mktemp("export")
+    unscored = shutil.ignore_patterns("evaluation.json", "results.json")  # of other tests
+    shutil.copytree(runs.conditional(), folder / "run", ignore=unscored)
+    export.run(_config(folder / "run", folder / "exported", license="cc0-1.0"))
+    return folder / "exported"
 
 
 def _block(folder, heading):

@@ -15,7 +15,7 @@ from jaxgan.data import spec as specs
 from jaxgan.metrics import restoration
 from jaxgan.run import load
 from jaxgan.types import UserError
-from tests.helpers import runs
+from tests.helpers import flagfile, runs
 
 SMALL = {
     "crop": 16,
@@ -236,3 +236,10 @@ def test_a_mistake_is_one_line(settings, said):
 def test_pairs_without_their_other_half_are_one_line():
     with pytest.raises(UserError, match="--task=pairs needs --data_dir=FOLDER"):
         _pictures.training(restore.Config(task="pairs"))
+
+
+@pytest.mark.parametrize("path", flagfile.FLAGFILES, ids=lambda path: path.stem)
+def test_flagfiles_of_this_experiment_hold_settings_it_knows(path):
+    if not flagfile.fits(restore.Config, path):
+        pytest.skip("of another experiment")
+    flagfile.config(restore.Config, path)
