@@ -94,6 +94,7 @@ class Log:
         num_examples: int = 0,
         seconds: float = 0.0,
         seeds: Sequence[int] = (),
+        unit: str = "images",
         show: bool = True,
     ):
         """Starts the clock.
@@ -107,9 +108,10 @@ class Log:
           num_examples: of the training data; 0 where unknown or endless.
           seconds: of training before `start`, as `RunDir.start_logs` returns them.
           seeds: those trained at once, where metrics are [S]; counted from 0 by default.
+          unit: what examples are called on the console.
           show: whether to print to the console too.
         """
-        self._shown, self._seeds = show, seeds
+        self._shown, self._seeds, self._unit = show, seeds, unit
         self._write, self._every, self._batch_size = write, every, batch_size
         self._num_examples = num_examples
         self._images = batch_size * max(1, len(seeds))  # a step
@@ -213,7 +215,9 @@ class Log:
         rate = timing["images_per_second"]
         epoch = {"epoch": f"{timing['epoch']:.1f}"} if "epoch" in timing else {}
         if self._bar is not None:
-            self._bar.set_postfix({**losses, **epoch, "images/s": f"{rate:.0f}"}, refresh=False)
+            self._bar.set_postfix(
+                {**losses, **epoch, f"{self._unit}/s": f"{rate:.0f}"}, refresh=False
+            )
             return
         if not self._shown:
             return
@@ -223,7 +227,7 @@ class Log:
             words += [f"{values['guard/skipped']:g} steps dropped"]
         if np.isfinite(rate):
             left = (self._num_steps - step) * self._images / rate
-            words += [f"{rate:.0f} images/s", f"{_clock(timing['seconds'])} elapsed"]
+            words += [f"{rate:.0f} {self._unit}/s", f"{_clock(timing['seconds'])} elapsed"]
             words += [f"{_clock(left)} left"]
         print("  ".join(words), flush=True)
 

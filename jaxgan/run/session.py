@@ -131,6 +131,7 @@ class Session:
             num_examples=self.spec.num_examples,
             seconds=seconds,
             seeds=seeds,
+            unit="sentences" if "text" in self.spec.shapes else "images",
             show=processes.is_main(),
         )
 
