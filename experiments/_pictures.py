@@ -69,7 +69,10 @@ def folder(config: Any, data_dir: str) -> Held:
       data_dir: the folder.
 
     Returns:
-      All of them.
+      All of them; of --task=colorize those in colour.
+
+    Raises:
+      UserError: none of them is in colour.
     """
     for split in ("test", "train"):
         try:
@@ -78,10 +81,21 @@ def folder(config: Any, data_dir: str) -> Held:
                 every = source[np.arange(len(source))]
                 return Held(list(every["image"]), list(every["source"]))
             # In colour where they are, so that a grey network is tested on their luminance.
-            return Held(pictures.read(data_dir, split=split, channels=0).images)
+            found = pictures.read(data_dir, split=split, channels=0).images
+            return Held(_in_colour(found, data_dir) if config.task == "colorize" else found)
         except arrays.MissingSplit:
             continue
     raise AssertionError("every folder has a split to train on")
+
+
+def _in_colour(found: Sequence[np.ndarray], data_dir: str) -> list[np.ndarray]:
+    """Those that colours can be taken from; of a grey one the input is the truth already."""
+    kept = [x for x in found if (x != x[..., :1]).any()]
+    if not kept:
+        raise UserError(f"{data_dir} has no picture in colour to test --task=colorize with")
+    if len(kept) < len(found):
+        print(f"{data_dir}: {len(found) - len(kept)} of {len(found)} pictures are grey, left out")
+    return kept
 
 
 def _place(config: Any) -> tuple[str, int, float, int]:

@@ -238,6 +238,18 @@ def test_pairs_without_their_other_half_are_one_line():
         _pictures.training(restore.Config(task="pairs"))
 
 
+def test_colours_are_tested_on_pictures_that_have_them(tmp_path, capsys):
+    colour = np.asarray(PIL.Image.open(pictures() / "1.png"))
+    PIL.Image.fromarray(colour[..., 0]).save(tmp_path / "grey.png")
+    settings = config("colorize")
+    with pytest.raises(UserError, match="has no picture in colour to test --task=colorize"):
+        _pictures.folder(settings, str(tmp_path))
+    PIL.Image.fromarray(colour).save(tmp_path / "colour.png")
+    (found,) = _pictures.folder(settings, str(tmp_path)).truth
+    np.testing.assert_array_equal(found, colour)
+    assert "1 of 2 pictures are grey, left out" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("path", flagfile.FLAGFILES, ids=lambda path: path.stem)
 def test_flagfiles_of_this_experiment_hold_settings_it_knows(path):
     if not flagfile.fits(restore.Config, path):
