@@ -42,11 +42,12 @@ def _config(workdir, out, **settings):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("export")
+    run = tmp_path_factory.mktemp("unscored") / "run"
+    out = tmp_path_factory.mktemp("export") / "exported"
     unscored = shutil.ignore_patterns("evaluation.json", "results.json")  # of other tests
-    shutil.copytree(runs.conditional(), folder / "run", ignore=unscored)
-    export.run(_config(folder / "run", folder / "exported", license="cc0-1.0"))
-    return folder / "exported"
+    shutil.copytree(runs.conditional(), run, ignore=unscored)
+    export.run(_config(run, out, license="cc0-1.0"))
+    return out
 
 
 def _block(folder, heading):
