@@ -161,8 +161,9 @@ def score(
     def of(data_dir: str, rivals: Sequence[str], noise: str) -> Score:
         tested = config
         if noise:
-            if config.task not in _restoration.NOISE:
-                raise UserError(f"--noise={noise}: --task={config.task} adds none")
+            if config.task not in _restoration.NOISE or config.photons:
+                kind = " --photons" if config.photons else ""
+                raise UserError(f"--noise={noise}: --task={config.task}{kind} adds none")
             tested = dataclasses.replace(config, noise=noise)
         options = {"num": num, "what": what, "rivals": rivals}
         if not data_dir:

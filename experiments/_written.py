@@ -185,7 +185,7 @@ def embedded(module: nn.Module, variables: PyTree, entries: Mapping[str, np.ndar
     """What a language model has in mind while it reads sentences, for the Frechet distance of text.
 
     See "On Accurate Evaluation of GANs for Language Generation" by Semeniuta et al.
-    (https://arxiv.org/abs/1806.04936), section 3.3, whose embedding is of another network.
+    (https://arxiv.org/abs/1806.04936), whose embedding is of another network.
 
     Args:
       module: a generator of text.

@@ -72,7 +72,9 @@ TEXT = tuple(Trade(f"bleu{n}", True, f"self_bleu{n}") for n in bleu.ORDERS)
 class Config:
     """The flags of a curve."""
 
-    workdir: str = cli.field("", "Directory of the run of a language model (--method=mle).")
+    workdir: str = cli.field(
+        "", "Directory of the run of a language model (--method=mle); of several seeds the first."
+    )
     beside: str = cli.field("", "Runs to put beside it, with commas.")
     checkpoint: str = cli.field("newest", "Checkpoint of each run: newest, best, or a step.")
     temperatures: str = cli.field(

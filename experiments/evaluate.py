@@ -128,6 +128,8 @@ def run(config: Config) -> dict[str, Any]:
         trained = load.load(config.workdir, which=config.checkpoint, module=config.module)
     if trained and trained.experiment.score:
         result = _by_task(config, trained, _score(config, trained.experiment.score))
+    elif config.rivals or config.noise:
+        raise UserError("--rivals and --noise are of restorers: --workdir of experiments.restore")
     else:
         result = _by_images(config, trained)
     result["seconds"] = round(time.perf_counter() - started, 1)

@@ -227,6 +227,10 @@ def test_mistakes_are_one_line(tmp_path, net):
         evaluate.Config(workdir="run", features="inception")
     with pytest.raises(UserError, match="holds no run"):
         evaluate.run(_config(tmp_path, net, workdir=str(tmp_path)))
+    of_images = {"workdir": str(runs.conditional()), "module": runs.MODULE}
+    for only in ({"noise": "25"}, {"rivals": "bm3d"}):
+        with pytest.raises(UserError, match="--rivals and --noise are of restorers"):
+            evaluate.run(_config(tmp_path, net, **of_images, **only))
     with pytest.raises(UserError, match="python -m experiments.classifier"):
         held_out = {
             "workdir": str(runs.conditional()),

@@ -1,5 +1,7 @@
 """The picture of accuracies: its lines, their bands, and one row by itself."""
 
+import sys
+
 import numpy as np
 import PIL.Image
 import pytest
@@ -41,6 +43,6 @@ def test_lines_are_drawn_and_so_is_a_row_by_itself(tmp_path):
 
 
 def test_a_missing_package_is_one_line(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UserError, match=r'pip install "jaxgan\[plots\]"'):
         _plots.check()

@@ -132,6 +132,9 @@ def test_what_was_trained_on_a_range_of_noise_is_tested_at_one_level():
     assert (tested.noise, settings.noise) == ("15", "0,55")
     with pytest.raises(UserError, match="--noise=1,x is neither a number"):
         score.of("", (), "1,x")
+    counted = config("denoise", photons="100")
+    with pytest.raises(UserError, match="--noise=15: --task=denoise --photons adds none"):
+        _restored.score(counted, experiment.translator, lambda: held, num=2).of("", (), "15")
     other = config("inpaint")
     with pytest.raises(UserError, match="--noise=15: --task=inpaint adds none"):
         _restored.score(other, experiment.translator, lambda: held, num=2).of("", (), "15")
