@@ -146,7 +146,8 @@ def discriminator(config: Any, *, with_features: bool) -> nn.Module:
     }
     if config.disc == "unet":
         return patch.UNetDiscriminator(**shared)
-    strides = (2,) * (len(widths) - 1) + (1,)
+    usual = (2,) * (len(widths) - 1) + (1,)
+    strides = cli.integers(config, "disc_strides") if config.disc_strides else usual
     return patch.Discriminator(
         strides=strides,
         norm=config.disc_norm,

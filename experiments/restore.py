@@ -124,6 +124,11 @@ class Config(TranslationConfig):
         choices=("patch", "unet"),
     )  # fmt: skip
     disc_widths: str = cli.field("64,128,256", "Its feature maps, from the image on.")
+    disc_strides: str = cli.field(
+        "",
+        "Strides of the one of patches, one for each width; empty for 2,...,2,1. With 1,2,2 its "
+        "first layer sees every pixel by itself: for fine textures.",
+    )
     disc_norm: str = cli.field(
         "none", "Norm of the one of patches.", choices=("batch", "instance", "none")
     )
@@ -178,8 +183,23 @@ class Config(TranslationConfig):
             side = self.crop or self.image_size or 256
             n = max(2, int(math.log2(side)))
             object.__setattr__(self, "widths", ",".join(str(min(512, 64 * 2**i)) for i in range(n)))
-        for name in ("widths", "disc_widths"):
+        for name in ("widths", "disc_widths", *(["disc_strides"] if self.disc_strides else [])):
             cli.integers(self, name)
+        if self.disc_strides:
+            self._check_strides()
+
+    def _check_strides(self) -> None:
+        if self.disc == "unet":
+            raise UserError(
+                f"--disc_strides={self.disc_strides} is for --disc=patch; leave it out with "
+                "--disc=unet"
+            )
+        strides, widths = (cli.integers(self, f"disc_{name}") for name in ("strides", "widths"))
+        if len(strides) != len(widths):
+            raise UserError(
+                f"--disc_strides={self.disc_strides} is not one stride for each of "
+                f"--disc_widths={self.disc_widths}"
+            )
 
     def resolved(self, spec: Spec) -> "Config":
         """The config with the channels of the data."""

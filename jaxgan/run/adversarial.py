@@ -125,7 +125,8 @@ class AdversarialConfig(RunConfig):
                 "where it compares with the mean of the batch; use --loss=relativistic or "
                 "--accumulate=1"
             )
-        if self.freeze_disc and not (self.init_from or self.fork_from):
+        taken = self.fork_from or (self.init_from and self.init_players == "both")
+        if self.freeze_disc and not taken:
             raise UserError(
                 f"--freeze_disc={self.freeze_disc} would freeze random weights; say with "
                 "--init_from=RUN whose discriminator to begin with"

@@ -53,6 +53,13 @@ class RunConfig:
     init_checkpoint: str = cli.field(
         "newest", "Checkpoint of these players: newest, best by score, or a step.", changeable=True
     )
+    init_players: str = cli.field(
+        "both",
+        "Which players are taken from it; with gen the discriminator is a fresh one, and may be "
+        "another network.",
+        choices=("both", "gen"),
+        changeable=True,
+    )
     parallel: str = cli.field(
         "jit",
         "How the step spreads over devices.",

@@ -22,7 +22,8 @@ from jaxgan.run.config import RunConfig
 from jaxgan.state import GANState, Player
 from jaxgan.types import PyTree, UserError
 
-PARTS = ("gen.params.", "gen.stats.", "disc.params.", "disc.stats.", "gen_ema.")  # those taken
+GEN_PARTS = ("gen.params.", "gen.stats.", "gen_ema.")  # those taken
+PARTS = (*GEN_PARTS, "disc.params.", "disc.stats.")
 SHOWN = 6  # settings named in a message
 
 
@@ -33,11 +34,13 @@ class Origin(NamedTuple):
       checkpoints: the folder that they are in.
       step: at which they were saved.
       shared: whether they are those of one GAN, and the run trains several.
+      only_gen: whether the discriminator is not taken.
     """
 
     checkpoints: pathlib.Path
     step: int
     shared: bool
+    only_gen: bool
 
 
 def find(config: RunConfig, state: GANState, *, module: str, metric: str) -> Origin:
@@ -68,21 +71,25 @@ def find(config: RunConfig, state: GANState, *, module: str, metric: str) -> Ori
             flag="--init_checkpoint",
         )
     step, arrays = checkpoint.stored_arrays(folder, step=step)
-    wanted = _players(state)
-    theirs = {name: leaf for name, leaf in arrays.items() if name.startswith(PARTS)}
+    only_gen = config.init_players == "gen"
+    wanted = _players(state, only_gen=only_gen)
+    parts = GEN_PARTS if only_gen else PARTS
+    theirs = {name: leaf for name, leaf in arrays.items() if name.startswith(parts)}
     ours = stored.leaves(wanted)
     different = _different(theirs, ours)
     if not different:
-        return Origin(folder, step, shared=False)
+        return Origin(folder, step, shared=False, only_gen=only_gen)
     if config.is_ensemble:
         ours = stored.leaves(_one(wanted))
         if not _different(theirs, ours):
-            return Origin(folder, step, shared=True)
+            return Origin(folder, step, shared=True, only_gen=only_gen)
     _check_seeds(config, theirs, ours)
+    remedy = "use the same network, widths, image size and conditions in both"
+    if all(difference.startswith("disc.") for difference in different):
+        remedy += ", or --init_players=gen for a fresh discriminator"
     raise UserError(
         f"--init_from={config.init_from} is a run of {_told(record, config, module)}, whose "
-        f"players do not fit: {different[0]}; use the same network, widths, image size and "
-        "conditions in both"
+        f"players do not fit: {different[0]}; {remedy}"
     )
 
 
@@ -103,7 +110,7 @@ def start(origin: Origin, state: GANState) -> GANState:
     def struct(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
 
-    players = _players(state)
+    players = _players(state, only_gen=origin.only_gen)
     wanted = jax.tree.map(struct, _one(players) if origin.shared else players)
     taken = checkpoint.restore_parts(origin.checkpoints, wanted, step=origin.step)
     if origin.shared:
@@ -113,20 +120,19 @@ def start(origin: Origin, state: GANState) -> GANState:
             lambda tree: jax.tree.map(lambda x, y: jnp.broadcast_to(x[None], y.shape), tree, like),
             out_shardings=shardings,
         )(taken)
-    return state.replace(
-        gen=state.gen.replace(**taken["gen"]),
-        disc=state.disc.replace(**taken["disc"]),
-        gen_ema=taken["gen_ema"],
-    )
+    gen = state.gen.replace(**taken["gen"])
+    disc = state.disc if origin.only_gen else state.disc.replace(**taken["disc"])
+    return state.replace(gen=gen, disc=disc, gen_ema=taken["gen_ema"])
 
 
-def _players(state: GANState) -> dict[str, Any]:
+def _players(state: GANState, *, only_gen: bool) -> dict[str, Any]:
     """What is taken, as the dicts that it is stored as."""
 
     def parts(player: Player) -> dict[str, PyTree]:
         return {"params": player.params, **({"stats": player.stats} if player.stats else {})}
 
-    return {"gen": parts(state.gen), "disc": parts(state.disc), "gen_ema": state.gen_ema}
+    taken = {"gen": parts(state.gen), "gen_ema": state.gen_ema}
+    return taken if only_gen else {**taken, "disc": parts(state.disc)}
 
 
 def _one(players: PyTree) -> PyTree:

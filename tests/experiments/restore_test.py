@@ -71,6 +71,18 @@ def test_every_task_has_a_step(task, adv_weight):
     assert experiment.translator.scale == (4 if task == "superres" else 1)
 
 
+def test_strides_of_the_discriminator_are_as_asked_for():
+    for strides, side in (("", 6), ("1,1", 13), ("2,2", 3)):
+        disc = _restoration.discriminator(
+            config("denoise", disc_strides=strides), with_features=False
+        )
+        image = jax.ShapeDtypeStruct((1, 16, 16, 3), jnp.float32)
+        logits, _ = jax.eval_shape(
+            lambda x, disc=disc: disc.init_with_output(jax.random.key(0), x, train=True), image
+        )
+        assert logits.shape == (1, side, side)
+
+
 @pytest.mark.slow  # compiles two steps, the generator for each size, and texture distances
 def test_a_run_is_pretrained_scored_shown_and_measured_on_another_folder(tmp_path, capsys):
     settings = config(
@@ -228,6 +240,9 @@ def test_bicubic_is_pillows_and_a_missing_package_is_one_line(monkeypatch):
         ({"task": "superres", "crop": 30}, "--crop=30 is not a multiple of --scale=4; use 28"),
         ({"disc_norm": "batch"}, "--disc_norm=batch mixes"),
         ({"widths": "a"}, "--widths=a is not a list"),
+        ({"disc_strides": "1,0,2"}, "--disc_strides=1,0,2 is not a list"),
+        ({"disc_strides": "1,2"}, "not one stride for each of --disc_widths=64,128,256"),
+        ({"disc_strides": "1,2,2", "disc": "unet"}, "--disc_strides=1,2,2 is for --disc=patch"),
     ],
 )
 def test_a_mistake_is_one_line(settings, said):

@@ -56,6 +56,23 @@ def test_a_run_begins_with_the_players_of_another_and_all_else_fresh(source, tmp
     assert tiny.equal(state.disc.opt_state, fresh.disc.opt_state)
 
 
+def test_the_generator_alone_meets_a_fresh_discriminator_of_another_shape(source):
+    workdir, trained = source
+    narrow, wide = (_fresh(runs.config("", width=width)) for width in (8, 24))
+    fresh = narrow.replace(disc=wide.disc)
+
+    def found(**settings):
+        config = runs.config("", init_from=str(workdir), **settings)
+        return transfer.find(config, fresh, module=runs.MODULE, metric="frechet_distance")
+
+    with pytest.raises(UserError, match="--init_players=gen for a fresh discriminator"):
+        found()
+    state = transfer.start(found(init_players="gen"), fresh)
+    assert tiny.equal(state.gen.variables, trained.gen.variables)
+    assert tiny.equal(state.gen_ema, trained.gen_ema)
+    assert tiny.equal(state.disc, fresh.disc)
+
+
 def test_killed_and_resumed_it_is_the_same_run(source, tmp_path, capsys):
     workdir, _ = source
     before = command.tree(workdir)
@@ -116,6 +133,8 @@ def test_contradictions_are_refused(tmp_path):
         runs.config(tmp_path, init_from="a", fork_from="b")
     with pytest.raises(UserError, match="--freeze_disc=1 would freeze random weights; say with"):
         runs.config(tmp_path, freeze_disc=1)
+    with pytest.raises(UserError, match="--freeze_disc=1 would freeze random weights"):
+        runs.config(tmp_path, freeze_disc=1, init_from="a", init_players="gen")
 
 
 def test_all_seeds_begin_with_one_run_or_each_with_its_own(source, tmp_path):
