@@ -134,7 +134,7 @@ def run(config: Config) -> Mapping[str, np.ndarray]:
         return _walk(config, trained, out)
     entries = _entries(config, trained)
     if out.suffix == ".png":
-        images.save_png(out, trained.experiment.show(entries))  # pyright: ignore[reportArgumentType]
+        images.save_png(out, _picture(config, trained, entries))
     elif out.suffix == ".txt":
         shown = trained.experiment.show(entries)
         if not isinstance(shown, list):
@@ -144,6 +144,20 @@ def run(config: Config) -> Mapping[str, np.ndarray]:
         np.savez_compressed(out, **entries)  # pyright: ignore[reportArgumentType]
     print(f"wrote {len(next(iter(entries.values())))} samples of step {trained.step} to {out}")
     return entries
+
+
+def _picture(
+    config: Config, trained: load.Trained, entries: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """The samples in one picture: in rows with the names of their classes, where these are known.
+
+    A picture of one class, of interpolations or of fewer than two samples a class is a plain grid.
+    """
+    names = trained.spec.class_names
+    in_turn = not config.label and not config.interpolate and config.num >= 2 * len(names)
+    if names and in_turn and "label" in entries and "image" in entries:
+        return images.by_class(entries["image"], entries["label"], names)
+    return trained.experiment.show(entries)  # pyright: ignore[reportReturnType]
 
 
 def _of_labels(config: Config, trained: load.Trained) -> _augmented.Generate:

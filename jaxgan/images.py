@@ -2,8 +2,11 @@
 
 import contextlib
 import io
+import math
 import os
 import pathlib
+import unicodedata
+from collections.abc import Sequence
 
 import chex
 import jax.numpy as jnp
@@ -76,6 +79,58 @@ def grid(images: np.ndarray, *, columns: int = 0, pad: int = 2, fill: int = 255)
     cells = cells.reshape(rows, columns, height + pad, width + pad, channels)
     picture = cells.transpose(0, 2, 1, 3, 4).reshape(rows * (height + pad), -1, channels)
     return np.pad(picture, ((0, pad), (0, pad), (0, 0)), constant_values=fill)
+
+
+def by_class(
+    images: np.ndarray, label: np.ndarray, names: Sequence[str], *, pad: int = 2
+) -> np.ndarray:
+    """Lays images out in a row for each class, which begins with the name of the class.
+
+    Args:
+      images: [N, H, W, C] uint8; those of a class keep their order.
+      label: [N] integers, the class of each.
+      names: of the classes, by label; those without images have no row. Accents are left out, of
+        long names only the beginning is shown, and the label in place of names in other letters,
+        which Pillow's font lacks.
+      pad: pixels between images and around them.
+
+    Returns:
+      [h, w, C] uint8, with the names black on white.
+    """
+    from PIL import Image, ImageDraw, ImageFont  # slow to import, and only few need it
+
+    chex.assert_rank(images, 4)
+    _, height, width, channels = images.shape
+    font = ImageFont.load_default(size=max(10, min(20, height // 2)))
+    present = sorted(set(np.asarray(label).tolist()))
+    shown = {number: _plain(names[number]) or str(number) for number in present}
+    boxes = [font.getbbox(name) for name in shown.values()]
+    margin = max(math.ceil(right) for _, _, right, _ in boxes) + 2 * pad
+    high = max(height, *(math.ceil(bottom) for *_, bottom in boxes))
+    most = max(int(np.sum(label == number)) for number in present)
+    picture = np.full(
+        (len(present) * (high + pad) + pad, margin + most * (width + pad) + pad, channels),
+        255,
+        np.uint8,
+    )
+    written = Image.new("L", (margin, picture.shape[0]), 255)
+    draw = ImageDraw.Draw(written)
+    for row, number in enumerate(present):
+        top = pad + row * (high + pad)
+        middle = top + high / 2
+        draw.text((margin - pad, middle), shown[number], fill=0, font=font, anchor="rm")
+        for column, image in enumerate(images[label == number]):
+            left = margin + pad + column * (width + pad)
+            picture[top : top + height, left : left + width] = image
+    picture[:, :margin] = np.asarray(written)[..., None]
+    return picture
+
+
+def _plain(name: str) -> str:
+    """The beginning of a name without its accents; nothing of one that is not in Latin letters."""
+    letters = unicodedata.normalize("NFKD", name)
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return plain[:20] if plain.isascii() and plain.isprintable() else ""
 
 
 def save_png(path: str | os.PathLike, image: np.ndarray) -> bytes:

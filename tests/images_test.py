@@ -92,3 +92,24 @@ def test_images_are_made_alike_by_repeating_pixels_and_channels():
     )
     masked = np.arange(8, dtype=np.uint8).reshape(1, 2, 4)
     assert images.alike(masked, (1, 2, 3)).tolist() == masked[..., :3].tolist()
+
+
+def test_rows_begin_with_the_names_of_their_classes():
+    pixels = np.arange(5 * 12 * 16 * 3, dtype=np.uint32).reshape(5, 12, 16, 3) % 251
+    pixels, label = pixels.astype(np.uint8), np.array([2, 0, 2, 0, 2])
+    picture = images.by_class(pixels, label, ["Häuser", "unused", "chat\u6f22"])
+    height, width, channels = picture.shape
+    margin = width - (3 * 18 + 2)
+    assert channels == 3 and height >= 2 * (12 + 2) + 2
+    step = (height - 2) // 2
+    for row, members in enumerate(([1, 3], [0, 2, 4])):
+        top = 2 + row * step
+        assert (picture[top : top + step, :margin] < 128).any()  # its name
+        for column, member in enumerate(members):
+            left = margin + 2 + column * 18
+            shown = picture[top : top + 12, left : left + 16]
+            np.testing.assert_array_equal(shown, pixels[member])
+    assert (picture[2:14, margin + 2 * 18 + 2 :] == 255).all()  # a place left over
+    only = images.by_class(pixels, label * 0 + 2, ["a", "b", "chat\u6f22"])
+    of_number = images.by_class(pixels, label * 0, ["2"])
+    np.testing.assert_array_equal(only, of_number)  # the font lacks these letters

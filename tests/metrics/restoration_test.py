@@ -89,6 +89,18 @@ def test_textures_of_equal_sets_are_equal_and_blurred_ones_far_from_them():
     assert distance([np.round(128 + (x - 128.0) / 2).astype(np.uint8) for x in real]) < floor
 
 
+def test_few_pictures_have_the_textures_of_themselves_moved_by_a_pixel():
+    real = [ndimage.gaussian_filter(x, (1, 1, 0)) for x in _textured(2, num=2)]
+    moved = [np.roll(x, 1, axis=1) for x in real]
+    few, many = (
+        restoration.texture_distance(KEY, real, moved, num=num, projections=64)["mean"]
+        for num in (32, 0)
+    )
+    blurred = [ndimage.gaussian_filter(x, (1, 1, 0)) for x in real]
+    assert 3 * many < few
+    assert 3 * many < restoration.texture_distance(KEY, real, blurred, projections=64)["mean"]
+
+
 def test_patches_are_normalised_and_lie_inside():
     images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
     for level in range(2):
