@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from tqdm import auto as tqdm
 
 from experiments import _pictures, _restoration, _rivals
 from jaxgan import images, sample
@@ -50,7 +51,9 @@ class Restored:
         """
         held = self.held()
         found: dict[str, list[np.ndarray]] = {"source": [], "image": [], "truth": []}
-        for number in range(min(num, len(held.truth))):
+        num = min(num, len(held.truth))
+        # A bar on a terminal, of whole pictures alone, which take their time.
+        for number in tqdm.trange(num, disable=None if self.whole else True, desc="pictures"):
             source, truth = self._example(held, number, jax.random.fold_in(key, number))
             made = restore(self.translator, variables, source)
             found["source"].append(source)
@@ -152,7 +155,8 @@ def score(
         plain = [_copied(x, y.shape) for x, y in zip(source, truth, strict=True)]
         found |= {f"input_{k}": v for k, v in _numbers(config, plain, truth).items()}
         for name, method in methods.items():
-            made = [method(x, y.shape) for x, y in zip(source, truth, strict=True)]
+            pairs = tqdm.tqdm(list(zip(source, truth, strict=True)), disable=None, desc=name)
+            made = [method(x, y.shape) for x, y in pairs]
             found |= {f"{name}_{k}": v for k, v in _numbers(config, made, truth).items()}
         if len(truth) > 1:
             found["halves_texture"] = _texture(truth[::2], truth[1::2])

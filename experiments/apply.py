@@ -41,24 +41,18 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tqdm
 
-from experiments import _files
+from experiments import _files, _trained
 from jaxgan import retouch, types
 from jaxgan.data import photos
-from jaxgan.run import cli, experiment, load
+from jaxgan.run import cli, experiment
 from jaxgan.translate import Translator
 from jaxgan.types import PyTree, UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(_trained.GeneratorFlags):
     """The flags of applying a run to photos."""
 
-    workdir: str = cli.field("", "Directory of the run to apply.")
-    checkpoint: str = cli.field(
-        "newest", "Checkpoint to apply: newest, best (of a run with --eval_every), or a step."
-    )
-    module: str = cli.field("", "Module of the run's experiment, where it is not a bundled one.")
-    member: int = cli.field(0, "Which GAN of a run with --seeds, from 0.", minimum=0)
     input: str = cli.field("", "Photo to read, or folder of photos.")
     out: str = cli.field("", "File to write, or folder; of a folder of photos a folder.")
     direction: str = cli.field(
@@ -72,10 +66,6 @@ class Config:
         minimum=0,
     )
     compare: bool = cli.field(False, "Write each photo side by side with what was made of it.")
-
-    def __post_init__(self):
-        """Checks every field."""
-        cli.check(self)
 
 
 class Incomplete(UserError):
@@ -167,18 +157,15 @@ def _many(jobs: Sequence[_files.Job], apply: Callable[[_files.Job], float]) -> l
 
 def _translator(config: Config) -> tuple[Translator, PyTree]:
     """What the run applies, and the variables of its generator; checks the flags against it."""
-    if not config.workdir:
-        raise UserError("--workdir is empty; name the directory of a run")
-    trained = load.load(config.workdir, which=config.checkpoint, module=config.module)
-    translator, members = _directed(config, trained.experiment), trained.members()
+    trained = config.opened()
+    translator = _directed(config, trained.experiment)
     if translator is None:
         raise UserError(
             f"--workdir={config.workdir}: its generator makes no images from images; this is for "
             "runs that restore or translate pictures, such as those of experiments.restore. Of "
             "other runs, experiments.sample makes samples"
         )
-    if config.member >= len(members):
-        raise UserError(f"--member={config.member}: the run has {len(members)}, counted from 0")
+    variables = config.variables(trained)
     if translator.masked and not config.mask:
         raise UserError(
             "--mask is empty; this run fills in holes: name a picture that is white where they are"
@@ -190,7 +177,7 @@ def _translator(config: Config) -> tuple[Translator, PyTree]:
             f"--tile={config.tile}: the network of this run sees whole photos, as it normalises "
             "over them; leave it away"
         )
-    return translator, members[config.member]
+    return translator, variables
 
 
 def _directed(config: Config, made: experiment.Experiment) -> Translator | None:

@@ -37,6 +37,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments import _trained
 from jaxgan import data, images, parallel, sample, types
 from jaxgan.metrics import evaluate, intervals, modes
 from jaxgan.metrics import reference as references
@@ -45,14 +46,9 @@ from jaxgan.types import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(_trained.RunFlags):
     """The flags of an evaluation."""
 
-    workdir: str = cli.field("", "Directory of the run to score.")
-    checkpoint: str = cli.field(
-        "newest", "Checkpoint to score: newest, best (of a run with --eval_every), or a step."
-    )
-    module: str = cli.field("", "Module of the run's experiment, where it is not a bundled one.")
     even_labels: bool = cli.field(
         False, "Draws as many samples of each class, rather than as in the training data."
     )
@@ -106,8 +102,8 @@ class Config:
     )
 
     def __post_init__(self):
-        """Checks every field."""
-        cli.check(self)
+        """Checks every field, and that they go together."""
+        super().__post_init__()
         if bool(self.workdir) == bool(self.samples):
             raise UserError("give either --workdir or --samples")
         if self.samples and not self.reference:
@@ -125,7 +121,7 @@ def run(config: Config) -> dict[str, Any]:
     out = _out_file(config)
     trained = None
     if config.workdir:
-        trained = load.load(config.workdir, which=config.checkpoint, module=config.module)
+        trained = config.opened()
     if trained and trained.experiment.score:
         result = _by_task(config, trained, _score(config, trained.experiment.score))
     elif config.rivals or config.noise:

@@ -32,7 +32,7 @@ from typing import Any
 
 import jax
 
-from experiments import _card, _folders, _forms, _functions
+from experiments import _card, _folders, _forms, _functions, _trained
 from experiments._functions import Arrays, Function
 from jaxgan import __version__, onnx, types
 from jaxgan.run import cli, load, rundir
@@ -40,15 +40,9 @@ from jaxgan.types import PyTree, UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(_trained.GeneratorFlags):
     """The flags of exporting."""
 
-    workdir: str = cli.field("", "Directory of the run to export.")
-    checkpoint: str = cli.field(
-        "newest", "Checkpoint to export: newest, best (of a run with --eval_every), or a step."
-    )
-    module: str = cli.field("", "Module of the run's experiment, where it is not a bundled one.")
-    member: int = cli.field(0, "Which GAN of a run with --seeds, from 0.", minimum=0)
     direction: str = cli.field(
         "", "Of a run that translates both ways: ab or ba; empty for the first."
     )
@@ -58,22 +52,13 @@ class Config:
     )
     license: str = cli.field("", "Licence of the generator, for its card: such as cc-by-4.0.")
 
-    def __post_init__(self):
-        """Checks every field."""
-        cli.check(self)
-
 
 def run(config: Config) -> dict[str, Any]:
     """Exports; returns what export.json holds."""
     forms, out = _forms.chosen(config.forms), _folders.new(config.out)
-    if not config.workdir:
-        raise UserError("--workdir is empty; name the directory of a run")
     workdir = pathlib.Path(config.workdir).expanduser()
-    trained = load.load(workdir, which=config.checkpoint, module=config.module)
-    members = trained.members()
-    if config.member >= len(members):
-        raise UserError(f"--member={config.member}: the run has {len(members)}, counted from 0")
-    variables = members[config.member]
+    trained = config.opened()
+    variables = config.variables(trained)
     function = _functions.of(
         trained.experiment, variables, trained.spec, direction=config.direction
     )

@@ -35,7 +35,7 @@ import jax
 import numpy as np
 import tqdm
 
-from experiments import _folders, _forms, _latents
+from experiments import _folders, _forms, _latents, _trained
 from experiments import sample as sampling
 from jaxgan import images, invert, sample
 from jaxgan.run import cli, load
@@ -45,15 +45,9 @@ EDITED = 8  # images at most
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(_trained.GeneratorFlags):
     """The flags of an inversion."""
 
-    workdir: str = cli.field("", "Directory of the run.")
-    checkpoint: str = cli.field(
-        "newest", "Checkpoint to invert: newest, best (of a run with --eval_every), or a step."
-    )
-    module: str = cli.field("", "Module of the run's experiment, where it is not a bundled one.")
-    member: int = cli.field(0, "Which GAN of a run with --seeds, from 0.", minimum=0)
     images: str = cli.field("", "Image files with commas between them, or a folder of them.")
     out: str = cli.field("", "Folder to write; a new one, or an empty one.")
     label: str = cli.field(
@@ -69,21 +63,12 @@ class Config:
     seed: int = cli.field(0, "Seed of the samples.", minimum=0)
     batch_size: int = cli.field(256, "Latents at a time; fewer need less memory.", minimum=1)
 
-    def __post_init__(self):
-        """Checks every field."""
-        cli.check(self)
-
 
 def run(config: Config) -> dict[str, float]:
     """Inverts; returns the mean distances and their ratio, as inversion.json holds them."""
     out = _folders.new(config.out)
-    if not config.workdir:
-        raise UserError("--workdir is empty; name the directory of a run")
-    trained = load.load(config.workdir, which=config.checkpoint, module=config.module)
-    members, sampler = trained.members(), trained.experiment.sample
-    if config.member >= len(members):
-        raise UserError(f"--member={config.member}: the run has {len(members)}, counted from 0")
-    variables = members[config.member]
+    trained = config.opened()
+    variables, sampler = config.variables(trained), trained.experiment.sample
     if not isinstance(sampler, sample.Sampler) or len(trained.spec.shapes.get("image", ())) != 3:
         raise UserError(f"--workdir={config.workdir}: not a generator of images from latents")
     space = _latents.Space(sampler)

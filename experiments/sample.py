@@ -27,7 +27,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import _augmented, _motion
+from experiments import _augmented, _motion, _trained
 from jaxgan import images, sample
 from jaxgan.data.spec import Spec
 from jaxgan.data.vocabulary import Vocabulary
@@ -36,15 +36,9 @@ from jaxgan.types import UserError
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(_trained.GeneratorFlags):
     """The flags of sampling."""
 
-    workdir: str = cli.field("", "Directory of the run to sample from.")
-    checkpoint: str = cli.field(
-        "newest", "Checkpoint to sample: newest, best (of a run with --eval_every), or a step."
-    )
-    module: str = cli.field("", "Module of the run's experiment, where it is not a bundled one.")
-    member: int = cli.field(0, "Which GAN of a run with --seeds, from 0.", minimum=0)
     num: int = cli.field(
         64, "Samples to make; with --interpolate, rounded to a full grid.", minimum=1
     )
@@ -95,10 +89,6 @@ class Config:
     )
     batch_size: int = cli.field(256, "Samples made at a time; fewer need less memory.", minimum=1)
 
-    def __post_init__(self):
-        """Checks every field."""
-        cli.check(self)
-
 
 def run(config: Config) -> Mapping[str, np.ndarray]:
     """Samples and writes the file; returns the entries, images as [num, H, W, C] uint8.
@@ -123,7 +113,7 @@ def run(config: Config) -> Mapping[str, np.ndarray]:
         shown = _motion.training(config.workdir, out, fps=config.fps)
         print(f"wrote {shown} pictures of training to {out}")
         return {}
-    trained = load.load(config.workdir, which=config.checkpoint, module=config.module)
+    trained = config.opened()
     if config.per_class:
         made = _augmented.write(config, trained, _of_labels(config, trained), out)
         print(f"wrote {len(made)} images of step {trained.step} to {out}")
@@ -162,7 +152,7 @@ def _picture(
 
 def _of_labels(config: Config, trained: load.Trained) -> _augmented.Generate:
     """Makes images of labels, with the flags of the sampler."""
-    given = _augmented.conditional(config, trained), _member(config, trained)
+    given = _augmented.conditional(config, trained), config.variables(trained)
     sampler, variables, _ = _adjusted(config, *given, jax.random.key(config.seed))
 
     def generate(key: jax.Array, label: np.ndarray) -> np.ndarray:
@@ -174,7 +164,7 @@ def _of_labels(config: Config, trained: load.Trained) -> _augmented.Generate:
 
 def _entries(config: Config, trained: load.Trained) -> dict[str, np.ndarray]:
     """Samples as asked for; images as bytes."""
-    variables = _member(config, trained)
+    variables = config.variables(trained)
     sampler, key = trained.experiment.sample, jax.random.key(config.seed)
     if not _is_text(trained) and (config.temperature != 1 or config.top_k or config.prompt):
         raise UserError("--temperature, --top_k, --prompt: not a generator of text")
@@ -200,18 +190,10 @@ def _entries(config: Config, trained: load.Trained) -> dict[str, np.ndarray]:
     return {**found, **pictures}
 
 
-def _member(config: Config, trained: load.Trained) -> Any:
-    """The variables of the generator asked for."""
-    members = trained.members()
-    if config.member >= len(members):
-        raise UserError(f"--member={config.member}: the run has {len(members)}, counted from 0")
-    return members[config.member]
-
-
 def _walk(config: Config, trained: load.Trained, out: pathlib.Path) -> dict[str, np.ndarray]:
     """Writes walks through the latents; returns what they begin with."""
     sampler, key = trained.experiment.sample, jax.random.key(config.seed)
-    variables = _member(config, trained)
+    variables = config.variables(trained)
     if not isinstance(sampler, sample.Sampler):
         raise UserError(f"--out={config.out}: not a generator of latents; name a .png or .npz")
     sampler, variables, key = _adjusted(config, sampler, variables, key)

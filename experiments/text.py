@@ -190,10 +190,12 @@ def build(config: Config, spec: Spec) -> Experiment:
             writer, judge, slow_tx, axis_name=axis, **_rewards(config)
         )
         both = steps.chain(policy, steps.repeat(disc_only, config.disc_repeats))
+    if config.method == "seqgan":
+        mle, disc_only = _followed(mle), _followed(disc_only)
     start, pretraining = config.pretrain_steps, []
     if start:
-        pretraining.append((start, whole(_followed(mle) if config.method == "seqgan" else mle)))
-    if config.pretrain_disc:
+        pretraining.append((start, whole(mle)))
+    if config.pretrain_disc:  # with --init_from, what G's copy in the roll-outs begins with
         pretraining.append((start + config.pretrain_disc, whole(disc_only)))
     return Experiment(init=init, step=whole(both), pretraining=tuple(pretraining), **shown)
 

@@ -102,7 +102,7 @@ def by_class(
     chex.assert_rank(images, 4)
     _, height, width, channels = images.shape
     font = ImageFont.load_default(size=max(10, min(20, height // 2)))
-    present = sorted(set(np.asarray(label).tolist()))
+    present = [int(number) for number in np.unique(label)]
     shown = {number: _plain(names[number]) or str(number) for number in present}
     boxes = [font.getbbox(name) for name in shown.values()]
     margin = max(math.ceil(right) for _, _, right, _ in boxes) + 2 * pad

@@ -11,6 +11,7 @@ import pytest
 from experiments import _written, sample, text
 from jaxgan.data import spec as specs
 from jaxgan.run import load
+from jaxgan.steps import text as text_steps
 from jaxgan.types import UserError
 from tests.helpers import runs, tiny
 
@@ -97,6 +98,20 @@ def test_a_run_writes_lines_is_scored_and_sampled_as_asked(tmp_path, capsys):
     ):
         with pytest.raises(UserError, match=said):
             sample.run(sample.Config(**{**options, **wrong}))
+
+
+@pytest.mark.slow  # compiles the step of a discriminator
+def test_roll_outs_begin_with_a_copy_of_the_generator_that_another_run_gave():
+    settings = config("seqgan", num_steps=5, pretrain_disc=1)
+    data = _written.load(settings, "train")
+    experiment = text.build(settings, specs.describe(data))
+    ((_, disc_only),) = experiment.pretraining
+    state = experiment.init(jax.random.key(0))
+    given = jax.tree.map(lambda x: x + 1, state.gen.params)
+    state = state.replace(gen=state.gen.replace(params=given))
+    batch = {name: jnp.asarray(array[:8]) for name, array in data.arrays.items()}
+    after, _ = jax.jit(disc_only)(jax.random.key(1), state, batch)
+    assert tiny.equal(after.extra[text_steps.ROLLOUT]["params"], given)
 
 
 @pytest.mark.slow  # compiles three steps, twice
