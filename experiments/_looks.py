@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import ndimage
 
+from jaxgan import data
 from jaxgan.data import arrays, crops, pictures, pixels, subsets, unpaired
 from jaxgan.data.registry import Source
 from jaxgan.types import UserError
 
 SHARE = 10  # one of so many pairs is held out
+SIDE = 64  # pixels that whole images are scaled to where no other size is asked for
+PAPER = np.array([255, 190, 60])  # of digits in another look, which are black on it
 
 
 class Looks(NamedTuple):
@@ -22,6 +26,7 @@ class Looks(NamedTuple):
       test_a: of the first look, held out.
       test_b: of the second.
       paired: whether row i of the one belongs to row i of the other in the held-out sets.
+      digits: whether they are digits, and the same in another look; sources then have labels.
     """
 
     a: Source
@@ -29,10 +34,11 @@ class Looks(NamedTuple):
     test_a: Source
     test_b: Source
     paired: bool
+    digits: bool = False
 
 
 def load(config: Any) -> Looks:
-    """Opens both folders.
+    """Opens both folders, or makes both looks of digits.
 
     Args:
       config: the flags of `experiments.translate`.
@@ -43,6 +49,8 @@ def load(config: Any) -> Looks:
     Raises:
       UserError: a folder is missing, empty, the other one, or has no partners for hidden pairs.
     """
+    if config.dataset:
+        return _digits(config)
     folders = _folders(config)
     read = [pictures.read(folder, channels=3, max_bad_records=-1) for folder in folders]
     if config.hidden_pairs:
@@ -73,6 +81,63 @@ def _folders(config: Any) -> tuple[str, str]:
     if pathlib.Path(config.data_dir_a).resolve() == pathlib.Path(config.data_dir_b).resolve():
         raise UserError(f"--data_dir_a and --data_dir_b are both {config.data_dir_a}")
     return config.data_dir_a, config.data_dir_b
+
+
+def _digits(config: Any) -> Looks:
+    """Digits, and others in another look; those held out are the same in both."""
+    options = {"data_dir": config.data_dir, "image_size": config.image_size, "channels": 1}
+    train, test = (data.load(config.dataset, split=split, **options) for split in ("train", "test"))
+    order = np.random.default_rng(0).permutation(len(train))
+    halves = [train[np.sort(half)] for half in np.array_split(order, 2)]
+    every = test[np.arange(len(test))]
+    looks = [
+        arrays.ArraySource(
+            {"image": look(each["image"]), "label": each["label"]},
+            name=config.dataset,
+            num_classes=train.num_classes,
+        )
+        for each, look in (
+            (halves[0], _plain),
+            (halves[1], other_look),
+            (every, _plain),
+            (every, other_look),
+        )
+    ]
+    return Looks(*looks, paired=True, digits=True)
+
+
+def _plain(digits: np.ndarray) -> np.ndarray:
+    return np.repeat(digits, 3, -1)
+
+
+def other_look(digits: np.ndarray) -> np.ndarray:
+    """Gives digits another look: thicker, and black on a colour.
+
+    Args:
+      digits: [N, H, W, 1] uint8, white on black.
+
+    Returns:
+      [N, H, W, 3] uint8.
+    """
+    thick = ndimage.grey_dilation(digits, size=(1, 3, 3, 1))
+    return np.rint((255 - thick) / 255 * PAPER).astype(np.uint8)
+
+
+def as_digits(image: np.ndarray, look: str) -> np.ndarray:
+    """Takes the colour of either look away, so that a classifier of digits knows them.
+
+    Args:
+      image: [N, H, W, 3] uint8, translations or not.
+      look: "a" for digits as they are, "b" for those in the other look, which stay thick.
+
+    Returns:
+      [N, H, W, 1] uint8, white on black.
+    """
+    if look == "a":
+        grey = image.mean(-1, keepdims=True)
+    else:
+        grey = 255 * (1 - (image @ PAPER)[..., None] / (PAPER @ PAPER))
+    return np.clip(np.rint(grey), 0, 255).astype(np.uint8)
 
 
 def _split(
@@ -119,7 +184,7 @@ def _source(config: Any, found: pictures.Pictures, *, test: bool = False) -> Sou
     if config.crop:
         each = max(1, config.eval_images // len(found)) if test else 0
         return crops.CropSource(found, crop=config.crop, turned=False, crops_each=each)
-    size = config.image_size
+    size = config.image_size or SIDE
     scaled = [pixels.conform(image[None], image_size=size) for image in found]
     return arrays.ArraySource({"image": np.concatenate(scaled)}, name=found.name)
 
@@ -135,3 +200,16 @@ def some(source: Source, num: int) -> np.ndarray:
       [N, H, W, 3] uint8.
     """
     return source[subsets.choose(source, num)]["image"]
+
+
+def labels(source: Source, num: int) -> np.ndarray:
+    """Tells the labels of the images that `some` chooses.
+
+    Args:
+      source: from which, with labels.
+      num: how many at most.
+
+    Returns:
+      [N] integers.
+    """
+    return source[subsets.choose(source, num)]["label"]

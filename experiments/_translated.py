@@ -10,7 +10,7 @@ import numpy as np
 
 from experiments import _looks
 from jaxgan import images, parallel
-from jaxgan.metrics import features, frechet, restoration, retrieval, unlabelled
+from jaxgan.metrics import features, frechet, restoration, retrieval, unlabelled, weights
 from jaxgan.run.experiment import Score
 from jaxgan.translate import Translator
 from jaxgan.types import Key, PyTree
@@ -110,7 +110,7 @@ def score(
     return Score(
         protocol=f"{config.method} on held-out images",
         num=config.eval_images,
-        measure=lambda entries: measure(entries, looks()),
+        measure=lambda entries: measure(entries, looks(), config.classifier_weights),
         floor={},
         best="frechet",
         draw=draw,
@@ -130,12 +130,15 @@ def _features(feature_fn: Any, image: np.ndarray) -> np.ndarray:
     return features.extract(feature_fn, image, place=parallel.spread())["features"]
 
 
-def measure(entries: Mapping[str, np.ndarray], looks: _looks.Looks) -> dict[str, float]:
+def measure(
+    entries: Mapping[str, np.ndarray], looks: _looks.Looks, classifier_weights: str = ""
+) -> dict[str, float]:
     """Measures translations of held-out images.
 
     Args:
       entries: of `Translated`.
       looks: the images of both looks.
+      classifier_weights: of digits, file of the classifier that tells what is kept; or "".
 
     Returns:
       Of each direction, "ab" and "ba": "frechet", of autoencoder features to the training images of
@@ -144,6 +147,8 @@ def measure(entries: Mapping[str, np.ndarray], looks: _looks.Looks) -> dict[str,
       translations whose own target is among the nearest, by features and on "small" pixels, beside
       those of the inputs; "ssim" to the target and "difference", the mean over pixels of 0..255.
       "cycle" is the mean difference there and back. "frechet" alone is the mean over directions.
+      Of digits and a classifier "kept", the share that it knows as the digit they were, and
+      "floor_kept", of held-out digits of the look asked for.
     """
     found: dict[str, float] = {}
     for direction in ("ab", "ba"):
@@ -165,11 +170,22 @@ def measure(entries: Mapping[str, np.ndarray], looks: _looks.Looks) -> dict[str,
                 pairs = list(zip(entries[name], target, strict=True))
                 found[f"{direction}_{prefix}ssim"] = _mean(restoration.ssim, pairs)
                 found[f"{direction}_{prefix}difference"] = _mean(_difference, pairs)
+        if looks.digits and classifier_weights:
+            for prefix, name in (("", direction), ("floor_", end)):
+                shown = _looks.as_digits(entries[name], end)
+                found[f"{direction}_{prefix}kept"] = _kept(shown, looks, classifier_weights)
         if direction + start in entries:
             pairs = list(zip(entries[direction + start], entries[start], strict=True))
             found[f"{direction}_cycle"] = _mean(_difference, pairs)
     own = [value for name, value in found.items() if name in ("ab_frechet", "ba_frechet")]
     return {"frechet": float(np.mean(own)), **found}
+
+
+def _kept(digits: np.ndarray, looks: _looks.Looks, classifier_weights: str) -> float:
+    """The share of digits [N, H, W, 1] that a classifier knows as what they are."""
+    params, _ = weights.load(classifier_weights)
+    found = features.extract(features.classifier_features(params), digits, place=parallel.spread())
+    return float(np.mean(found["probs"].argmax(-1) == _looks.labels(looks.test_a, len(digits))))
 
 
 def _mean(metric: Callable[[np.ndarray, np.ndarray], float], pairs: list) -> float:

@@ -9,6 +9,11 @@ patches must say which patch they come from: cheaper, and freer to change shapes
 still. --crop takes parts of photos as they are, --image_size scales whole images. Where each folder
 holds one picture, parts of it are all there is to learn (SinCUT).
 
+Without folders it learns to make thick digits, black on a colour, of the handwritten ones that come
+with scikit-learn, and the other way round; --dataset=mnist takes those of MNIST. What is to be kept
+is known there: --classifier_weights=FILE, of experiments.classifier, adds the share of translations
+that still are the digit they were.
+
 Scores need no pairs: the distance to the look asked for, by an autoencoder's features, and what is
 lost there and back. With --hidden_pairs both folders have the same names, training sees no two
 images of one name, and scores tell how often a translation is nearest to its own target.
@@ -57,6 +62,12 @@ class Config(AdversarialConfig):
     """The flags of this experiment; the flagfiles in experiments/flags set those of a recipe."""
 
     method: str = cli.field("cyclegan", "How it learns without pairs.", choices=METHODS)
+    dataset: str = cli.field(
+        "",
+        "Digits, in two looks, in place of folders; those of MNIST need --data_dir. Empty for "
+        "digits where no folder is named.",
+        choices=("", "digits", "mnist"),
+    )
     data_dir: str = cli.field(
         "", "Folder that holds trainA and trainB, perhaps testA and testB.", changeable=True
     )
@@ -66,11 +77,13 @@ class Config(AdversarialConfig):
         False, "Both folders have the same names; used for scores alone."
     )
     holdout: float = cli.field(0.1, "Share of each look kept out of training.", above=0, below=1)
-    image_size: int = cli.field(64, "Side that whole images are scaled to.", minimum=LEAST)
+    image_size: int = cli.field(
+        0, "Side that whole images are scaled to; 0 for 64, and for digits as they are.", minimum=0
+    )
     crop: int = cli.field(
         0, "Side of the parts of images that are trained on, unscaled; 0 for whole ones.", minimum=0
     )
-    mirror: bool = cli.field(True, "Mirrors images at random.", changeable=True)
+    mirror: bool = cli.field(True, "Mirrors images at random; never digits.", changeable=True)
     width: int = cli.field(64, "Feature maps of G's first convolution.", minimum=1)
     blocks: int = cli.field(6, "Residual blocks of G; 9 for 256 pixels.", minimum=1)
     up: str = cli.field(
@@ -96,6 +109,9 @@ class Config(AdversarialConfig):
     eval_images: int = cli.field(
         500, "Held-out images of each look that are scored, at most.", minimum=1, changeable=True
     )
+    classifier_weights: str = cli.field(
+        "", "Of digits, file of the classifier that says whether they are kept.", changeable=True
+    )
     remat: bool = cli.field(
         False, "Computes blocks anew in the backward pass: less memory, more time.", changeable=True
     )
@@ -105,16 +121,34 @@ class Config(AdversarialConfig):
         if self.method == "fastcut":
             object.__setattr__(self, "contrast_weight", 10.0)
             object.__setattr__(self, "identity_weight", 0.0)
+        if not (self.dataset or self.data_dir or self.data_dir_a or self.data_dir_b):
+            object.__setattr__(self, "dataset", "digits")
         super().__post_init__()
         cli.integers(self, "disc_widths")
-        if 0 < self.crop < LEAST:
-            raise UserError(f"--crop={self.crop} is too small; use {LEAST} or more, or 0")
+        for name in ("crop", "image_size"):
+            if 0 < getattr(self, name) < LEAST:
+                raise UserError(
+                    f"--{name}={getattr(self, name)} is too small; use {LEAST} or more, or 0"
+                )
+        self._check_digits()
         if self.penalty != "none" and self.method == "cyclegan":
             raise UserError(f"--penalty={self.penalty} is for --method=cut; use none")
         if self.uses_pool and self.parallel == "pmap":
             raise UserError("--pool_size needs --parallel=jit: under pmap each device has its own")
         if self.uses_pool and self.accumulate > 1:
             raise UserError(f"--accumulate={self.accumulate} needs --pool_size=0")
+
+    def _check_digits(self) -> None:
+        folders = self.data_dir_a or self.data_dir_b or self.hidden_pairs or self.crop
+        if self.dataset and folders:
+            raise UserError(
+                f"--dataset={self.dataset} makes both looks of digits; leave --data_dir_a, "
+                "--data_dir_b, --hidden_pairs and --crop away"
+            )
+        if self.classifier_weights and not self.dataset:
+            raise UserError(
+                f"--classifier_weights={self.classifier_weights} is for digits, --dataset=mnist"
+            )
 
     @property
     def uses_pool(self) -> bool:
@@ -152,7 +186,7 @@ def build(config: Config, spec: Spec) -> Experiment:
         )
 
     def wrap(step: StepFn) -> StepFn:
-        for name in ("a", "b") if config.mirror else ():
+        for name in ("a", "b") if config.mirror and not config.dataset else ():
             step = steps.mirrored(step, example=name, axis_name=config.axis_name)
         return step
 

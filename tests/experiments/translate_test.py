@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import PIL.Image
 import pytest
+from scipy import ndimage
 
 from experiments import _looks, _translated, apply, translate
 from jaxgan.data import spec as specs
@@ -96,6 +97,43 @@ def test_training_sees_no_two_images_of_one_name():
     assert abs(held_a.astype(int) + held_b - 255).max() <= 1  # row by row, but for rounding
 
 
+def test_digits_have_two_looks_and_training_sees_no_digit_in_both():
+    settings = translate.Config(method="cut")
+    assert settings.dataset == "digits"
+    looks = _looks.load(settings)
+    assert looks.paired and len(looks.test_a) == len(looks.test_b) == 297
+    assert looks.a.image_shape == looks.b.image_shape == (28, 28, 3)
+    (a, b), test_a, test_b = (
+        [each[np.arange(len(each))] for each in (looks.a, looks.b)],
+        looks.test_a[np.arange(20)],
+        looks.test_b[np.arange(20)],
+    )
+    shown = {_looks.other_look(image[None, ..., :1]).tobytes() for image in a["image"]}
+    assert not shown & {image.tobytes() for image in b["image"]}
+    np.testing.assert_array_equal(test_a["label"], test_b["label"])
+    thick = ndimage.grey_dilation(test_a["image"][..., :1], size=(1, 3, 3, 1)).astype(int)
+    assert abs(_looks.as_digits(test_b["image"], "b") - thick).max() <= 1
+    np.testing.assert_array_equal(_looks.as_digits(test_a["image"], "a"), test_a["image"][..., :1])
+
+
+def test_digits_are_kept_where_a_classifier_still_knows_them(monkeypatch):
+    monkeypatch.setattr(_translated, "AUTOENCODER_STEPS", 1)
+    monkeypatch.setattr(_translated.weights, "load", lambda path: ({}, {}))
+    monkeypatch.setattr(
+        _translated.features,
+        "classifier_features",
+        lambda params: (
+            lambda x: {"probs": jax.nn.one_hot(jnp.where(x[:, 14, 14, 0] > 0, 1, 0), 10)}
+        ),
+    )
+    looks = _looks.load(translate.Config(method="cut"))
+    a, b = (_looks.some(source, 12) for source in (looks.test_a, looks.test_b))
+    label = _looks.labels(looks.test_a, 12)
+    found = _translated.measure({"a": a, "b": b, "ab": b}, looks, "weights.npz")
+    dark = ndimage.grey_dilation(a[..., :1], size=(1, 3, 3, 1))[:, 14, 14, 0] > 127
+    assert found["ab_kept"] == found["ab_floor_kept"] == np.mean(dark == label)
+
+
 def test_parts_of_pictures_are_as_they_are():
     looks = _looks.load(config("cut", crop=18, holdout=0.5))
     assert looks.a.image_shape == (18, 18, 3) and not looks.paired
@@ -157,6 +195,9 @@ def test_folders_that_cannot_be_are_one_line(settings, said):
         ({"parallel": "pmap"}, "--pool_size needs --parallel=jit"),
         ({"accumulate": 2}, "--accumulate=2 needs --pool_size=0"),
         ({"penalty": "r1"}, "--penalty=r1 is for --method=cut"),
+        ({"image_size": 8}, "--image_size=8 is too small"),
+        ({"dataset": "mnist"}, "--dataset=mnist makes both looks of digits; leave --data_dir_a"),
+        ({"classifier_weights": "a.npz"}, "--classifier_weights=a.npz is for digits"),
     ],
 )
 def test_a_mistake_is_one_line(settings, said):
