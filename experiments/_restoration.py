@@ -123,7 +123,12 @@ def generator(config: Any, channels: int) -> nn.Module:
             widths=widths, blocks=config.blocks, fold=config.fold, remat=config.remat, **shared
         )
     return unet.Generator(
-        widths=widths, norm=config.norm, axis_name=config.axis_name, remat=config.remat, **shared
+        widths=widths,
+        up=config.up,
+        norm=config.norm,
+        axis_name=config.axis_name,
+        remat=config.remat,
+        **shared,
     )
 
 

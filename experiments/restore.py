@@ -25,6 +25,7 @@ from experiments import _pictures, _restoration, _restored
 from jaxgan import losses, steps
 from jaxgan.augment import jointly
 from jaxgan.data.spec import Spec
+from jaxgan.nets import resample
 from jaxgan.run import cli, driver, translation
 from jaxgan.run.experiment import Experiment
 from jaxgan.run.translation import TranslationConfig
@@ -106,6 +107,12 @@ class Config(TranslationConfig):
     )
     direct: bool = cli.field(
         False, "Lets srresnet make all pixels at once from the small image: half of the work."
+    )
+    up: str = cli.field(
+        "bilinear",
+        "How pix2pix's generator doubles maps: by transposed convolutions, as published, or after "
+        "enlargement, without checkerboards.",
+        choices=resample.UPS,
     )
     norm: str = cli.field(
         "batch", "Norm of pix2pix's generator.", choices=("batch", "instance", "none")

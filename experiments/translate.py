@@ -33,7 +33,7 @@ from experiments import _looks, _translated
 from jaxgan import losses, steps
 from jaxgan import state as states
 from jaxgan.data.spec import Spec
-from jaxgan.nets import patch, translators
+from jaxgan.nets import patch, resample, translators
 from jaxgan.run import adversarial, cli, driver
 from jaxgan.run.adversarial import AdversarialConfig
 from jaxgan.run.experiment import Experiment
@@ -89,7 +89,7 @@ class Config(AdversarialConfig):
     up: str = cli.field(
         "bilinear",
         "How G doubles maps: by transposed convolutions, as published, or after enlargement.",
-        choices=("transposed", "bilinear"),
+        choices=resample.UPS,
     )
     disc_widths: str = cli.field("64,128,256", "Feature maps of D, from the image on.")
     cycle_weight: float = cli.field(10.0, "Of CycleGAN: weight of the way back.", minimum=0)

@@ -12,6 +12,8 @@ from jax import lax
 
 from jaxgan.types import Array, UserError
 
+UPS = ("transposed", "bilinear")  # how networks may double maps: by a convolution, or before one
+
 
 def upsample(x: Array) -> Array:
     """Doubles both sides.

@@ -16,7 +16,6 @@ from jaxgan.nets import layers, resample, restoration
 from jaxgan.types import Array, Key, lookup
 
 _INIT = nn.initializers.normal(0.02)
-_UPS = ("transposed", "bilinear")
 
 
 class Generator(nn.Module):
@@ -64,7 +63,7 @@ class Generator(nn.Module):
           middle one (see `PatchProjection`).
         """
         chex.assert_rank(image, 4)
-        lookup(dict.fromkeys(_UPS), self.up, "up")
+        lookup(dict.fromkeys(resample.UPS), self.up, "up")
         height, width = image.shape[1:3]
         x = restoration.padded(image, 4)
         seen = [x]

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxgan.nets import layers, resample, restoration
-from jaxgan.types import Array
+from jaxgan.types import Array, lookup
 
 _INIT = nn.initializers.normal(0.02)  # of pix2pix, appendix 6.2
 _SLOPE = 0.2
@@ -36,6 +36,8 @@ class Generator(nn.Module):
       channels: of the image it makes.
       widths: feature maps of each halving: the published eight for 256 pixels and more. Smaller
         images need fewer: up to 2^n pixels, n.
+      up: how maps are doubled: by "transposed" convolutions, as published, or by convolutions of
+        "bilinear" enlargements, which leave no checkerboards.
       norm: "batch", "instance" (without scales, as published for it) or "none".
       dropout: share of activations dropped in training in the first three decoder blocks.
       momentum: of the running batch statistics.
@@ -46,6 +48,7 @@ class Generator(nn.Module):
 
     channels: int = 3
     widths: Sequence[int] = (64, 128, 256, 512, 512, 512, 512, 512)
+    up: str = "transposed"
     norm: str = "batch"
     dropout: float = 0.5
     momentum: float = 0.9
@@ -66,6 +69,7 @@ class Generator(nn.Module):
           [B, H, W, channels] float32 in [-1, 1].
         """
         chex.assert_rank(image, 4)
+        lookup(dict.fromkeys(resample.UPS), self.up, "up")
         height, width = image.shape[1:3]
         bias, inmost = self.norm != "batch", len(self.widths) - 1
         x = restoration.padded(image, 2 ** len(self.widths))
@@ -73,7 +77,7 @@ class Generator(nn.Module):
         for i, features in enumerate(self.widths):
 
             def down(net: Generator, x: Array, i: int = i, features: int = features) -> Array:
-                x = net._convolved(layers.Conv, features, x, f"down_{i}", bias)
+                x = net._halved(features, x, f"down_{i}", bias)
                 norm = "none" if i in (0, inmost) else net.norm
                 return net._normalised(norm, x, f"down_{i}_norm", _SLOPE, train)
 
@@ -86,7 +90,7 @@ class Generator(nn.Module):
             def up(
                 net: Generator, x: Array, skipped: Array, i: int = i, features: int = features
             ) -> Array:
-                x = net._convolved(layers.ConvTranspose, features, x, f"up_{i}", bias)
+                x = net._doubled(features, x, f"up_{i}", bias)
                 x = net._normalised(net.norm, x, f"up_{i}_norm", 0.0, train)
                 if inmost - i <= _DROPPED and net.dropout:
                     x = nn.Dropout(net.dropout, deterministic=not train)(x)
@@ -94,12 +98,19 @@ class Generator(nn.Module):
                 return jnp.concatenate([nn.relu(skipped), x], axis=-1)
 
             x = layers.rematerialised(up, self.remat)(self, x, maps.pop())
-        x = self._convolved(layers.ConvTranspose, self.channels, x, "to_image", True)
+        x = self._doubled(self.channels, x, "to_image", True)
         return jnp.tanh(x[:, :height, :width].astype(jnp.float32))
 
-    def _convolved(self, layer: Any, features: int, x: Array, name: str, bias: bool) -> Array:
-        options = {"use_bias": bias, "kernel_init": _INIT, "dtype": self.dtype, "name": name}
-        return layer(features, 4, strides=2, **options)(x)
+    def _halved(self, features: int, x: Array, name: str, bias: bool) -> Array:
+        return layers.Conv(features, 4, strides=2, **self._options(name, bias))(x)
+
+    def _doubled(self, features: int, x: Array, name: str, bias: bool) -> Array:
+        if self.up == "bilinear":
+            return layers.Conv(features, 3, **self._options(name, bias))(resample.enlarge(x))
+        return layers.ConvTranspose(features, 4, strides=2, **self._options(name, bias))(x)
+
+    def _options(self, name: str, bias: bool) -> dict[str, Any]:
+        return {"use_bias": bias, "kernel_init": _INIT, "dtype": self.dtype, "name": name}
 
     def _normalised(self, kind: str, x: Array, name: str, slope: float, train: bool) -> Array:
         """Normalises and activates."""

@@ -85,6 +85,17 @@ def test_any_height_and_width_will_do(make, size):
     assert made.shape == image.shape and made.dtype == jnp.float32
 
 
+def test_enlarged_maps_leave_no_checkerboard():
+    def uneven(up):
+        net = unet.Generator(widths=(4, 6), up=up, norm="none", dropout=0.0)
+        variables = published.random_variables(net, IMAGE)
+        constant = jnp.full((1, 32, 32, 3), 0.5)
+        made = np.asarray(jax.jit(lambda v: net.apply(v, constant, train=False))(variables))
+        return np.ptp(made[0, 12:20, 12:20], axis=(0, 1)).max()  # far from the edges
+
+    assert uneven("bilinear") < 1e-5 and uneven("transposed") > 1e-2
+
+
 @pytest.mark.parametrize("make", [unet.Generator, unet.Restorer])
 def test_bfloat16_leaves_parameters_and_images_float32(make):
     net = make(**TINY, dtype=jnp.bfloat16)
