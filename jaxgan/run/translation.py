@@ -33,12 +33,6 @@ class TranslationConfig(AdversarialConfig):
     pretrain_steps: int = cli.field(
         0, "Steps at the start that G trains on the content alone, without D.", minimum=0
     )
-    disc_shift: int = cli.field(
-        3,
-        "Pixels at most that what D sees is moved by at each step, so that G learns no pattern of "
-        "D's strides; 0 where D's activations are compared.",
-        minimum=0,
-    )
 
     def __post_init__(self):
         """Checks every field, and that what is asked for takes part."""
@@ -87,12 +81,7 @@ def translation_experiment(
     axis = config.axis_name
     game = Game(
         gen=adaptors.from_entry(gen, "source", "image", axis_name=axis),
-        disc=adaptors.shifted(
-            adaptors.judged(disc, *entries, axis_name=axis),
-            *entries,
-            most=0 if disc_content else config.disc_shift,
-            axis_name=axis,
-        ),
+        disc=adaptors.judged(disc, *entries, axis_name=axis),
         loss=losses.weighted(losses.ADVERSARIAL[config.loss], config.adv_weight),
         gen_terms={**content, **(disc_content or {})},
         axis_name=axis,

@@ -2,7 +2,7 @@
 
 from jaxgan.steps.accumulate import accumulated
 from jaxgan.steps.adaptive import with_ada, with_lecam
-from jaxgan.steps.adaptors import from_entries, from_entry, from_latents, judged, shifted
+from jaxgan.steps.adaptors import from_entries, from_entry, from_latents, judged
 from jaxgan.steps.adversarial import (
     alternating_step,
     disc_step,
@@ -87,7 +87,6 @@ __all__ = [
     "reader",
     "repeat",
     "scheduled",
-    "shifted",
     "simultaneous_step",
     "skip_nonfinite",
     "supervised_step",

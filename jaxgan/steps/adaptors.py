@@ -20,7 +20,7 @@ from flax import linen as nn
 
 from jaxgan import collectives, latents
 from jaxgan.steps.game import DiscFn, GenFn
-from jaxgan.types import Array, Batch, Key, Outputs, Prior, PyTree
+from jaxgan.types import Batch, Key, Outputs, Prior, PyTree
 
 
 def from_latents(
@@ -117,42 +117,6 @@ def judged(module: nn.Module, *entries: str, axis_name: str | None = None) -> Di
         return _entries(out, "logits"), stats
 
     return disc
-
-
-def shifted(disc: DiscFn, *entries: str, most: int, axis_name: str | None = None) -> DiscFn:
-    """Has a discriminator see each image from another pixel on at each call.
-
-    The strides of a discriminator lay a grid over the image, and its gradient has their period. A
-    generator with weights of its own for each pixel of a square, as before a pixel shuffle, learns
-    that pattern: checkerboards. Where the grid begins elsewhere each time, the pattern cancels.
-
-    Args:
-      disc: `(key, variables, batch) -> (outputs, new statistics)`.
-      *entries: the images that it sees, [B, H, W, C], which are moved alike.
-      most: pixels at most; the product of the strides less 1. 0 moves nothing.
-      axis_name: the mapped axis, if any; each device then draws for itself.
-
-    Returns:
-      The same of images of H - most by W - most.
-    """
-    if not most:
-        return disc
-
-    def moved(key: Key, variables: PyTree, batch: Batch) -> tuple[Outputs, PyTree]:
-        shift_key, disc_key = jax.random.split(key)
-        num = batch[entries[0]].shape[0]
-        own_key = collectives.own_key(shift_key, axis_name)
-        corner = jax.random.randint(own_key, (num, 2), 0, most + 1)
-
-        def part(image: Array, corner: Array) -> Array:
-            height, width, channels = image.shape
-            size = (height - most, width - most, channels)
-            return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), size)
-
-        seen = {name: jax.vmap(part)(batch[name], corner) for name in entries}
-        return disc(disc_key, variables, {**batch, **seen})
-
-    return moved
 
 
 def _apply(

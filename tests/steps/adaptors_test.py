@@ -90,23 +90,3 @@ def test_networks_of_flax_nnx_plug_in_and_train_as_those_of_linen():
         assert tiny.largest_difference(_as_linen(mine), theirs) < 1e-6
     assert tiny.largest_difference(_as_linen(now.gen_ema), same.gen_ema) < 1e-6
     assert tiny.largest_difference(now.gen.params, variables[0]["params"]) > 1e-2  # they did train
-
-
-def test_a_shifted_discriminator_sees_all_entries_of_an_example_from_the_same_pixel_on():
-    pixels = jnp.arange(64.0).reshape(8, 8)  # its value tells where a pixel was
-    batch = {"image": jnp.broadcast_to(pixels[None, :, :, None], (50, 8, 8, 1))}
-    batch["source"] = jnp.concatenate([batch["image"]] * 2, axis=-1)
-
-    def disc(key, variables, batch):
-        return batch, {}
-
-    moved = steps.shifted(disc, "image", "source", most=3)
-    seen, _ = moved(jax.random.key(0), {}, {**batch, "label": jnp.arange(50)})
-    assert seen["image"].shape == (50, 5, 5, 1) and seen["source"].shape == (50, 5, 5, 2)
-    first = np.asarray(seen["image"][:, :1, :1])
-    np.testing.assert_array_equal(seen["image"], first + pixels[None, :5, :5, None])
-    np.testing.assert_array_equal(seen["source"][..., 1:], seen["image"])
-    np.testing.assert_array_equal(seen["label"], np.arange(50))
-    rows, columns = np.divmod(first.ravel().astype(int), 8)
-    assert set(rows) == set(columns) == {0, 1, 2, 3}  # each image from a pixel of its own
-    assert steps.shifted(disc, "image", most=0) is disc
