@@ -173,7 +173,8 @@ def test_what_a_file_can_hold_is_what_restorers_of_files_see():
         assert values.min() > -0.01 and values.max() < 255.01
 
 
-def test_scores_are_the_means_over_pictures_of_several_sizes():
+def test_scores_are_the_means_over_pictures_of_several_sizes(monkeypatch):
+    monkeypatch.setattr(restoration, "PATCHES", 64)
     settings = config("denoise")
     held = _pictures.folder(settings, str(pictures()))
     entries = _entries(settings, held)
