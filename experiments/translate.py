@@ -33,6 +33,7 @@ from experiments import _looks, _translated
 from jaxgan import losses, steps
 from jaxgan import state as states
 from jaxgan.data.spec import Spec
+from jaxgan.metrics import weights
 from jaxgan.nets import patch, resample, translators
 from jaxgan.run import adversarial, cli, driver
 from jaxgan.run.adversarial import AdversarialConfig
@@ -121,7 +122,8 @@ class Config(AdversarialConfig):
         if self.method == "fastcut":
             object.__setattr__(self, "contrast_weight", 10.0)
             object.__setattr__(self, "identity_weight", 0.0)
-        if not (self.dataset or self.data_dir or self.data_dir_a or self.data_dir_b):
+        folders = self.data_dir or self.data_dir_a or self.data_dir_b
+        if not (folders or self.crop or self.hidden_pairs or self.dataset):
             object.__setattr__(self, "dataset", "digits")
         super().__post_init__()
         cli.integers(self, "disc_widths")
@@ -277,6 +279,8 @@ def _cut(config: Config) -> tuple[nn.Module, Mapping[str, Term]]:
 
 def run(config: Config) -> GANState | None:
     """Trains; returns the final state, or None after a dry run."""
+    if config.classifier_weights:
+        weights.load(config.classifier_weights)  # what cannot be read is said before training
     return driver.train(config, build=build, source=_looks.training)
 
 

@@ -116,6 +116,15 @@ def test_digits_have_two_looks_and_training_sees_no_digit_in_both():
     np.testing.assert_array_equal(_looks.as_digits(test_a["image"], "a"), test_a["image"][..., :1])
 
 
+def test_digits_are_taken_only_where_nothing_speaks_of_folders(tmp_path):
+    with pytest.raises(UserError, match="name a folder of each look"):
+        _looks.training(translate.Config(method="cut", crop=128))
+    options = {"workdir": str(tmp_path / "run"), "classifier_weights": str(tmp_path / "no.npz")}
+    with pytest.raises(UserError, match="no.npz"):
+        translate.run(translate.Config(method="cut", **options))
+    assert not (tmp_path / "run").exists()
+
+
 def test_digits_are_kept_where_a_classifier_still_knows_them(monkeypatch):
     monkeypatch.setattr(_translated, "AUTOENCODER_STEPS", 1)
     monkeypatch.setattr(_translated.weights, "load", lambda path: ({}, {}))
