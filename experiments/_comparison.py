@@ -105,7 +105,9 @@ def generator_settings(config: Any, found: Data, unit: Unit) -> Any:
       See `_generators.recipe`.
     """
     different = len(unit.fit) + (len(unit.rest) if config.generator_sees == "all" else 0)
-    return _generators.recipe(config, found.train.image_shape, different)
+    count = np.bincount(found.train.arrays["label"][unit.fit])
+    rarest = len(count) * int(count.min()) if config.keep else None
+    return _generators.recipe(config, found.train.image_shape, different, rarest=rarest)
 
 
 class Trial:
@@ -159,7 +161,7 @@ class Trial:
         at = self._made_at + self._num + np.arange(len(extra))
         for name in self._config.rivals:
             if name == "oversampled":
-                arms[name] = Arm([Part(self._evened(label))])
+                arms[name] = Arm([Part(self._unit.labelled[subsets.evened(label)])])
             elif name == "weighted":
                 count = np.bincount(label, minlength=self._classes)
                 arms[name] = Arm([whole], weights=len(label) / (self._classes * count))
@@ -250,12 +252,6 @@ class Trial:
                 " lower it, or train the generator longer (--gen_steps)"
             )
         return kept
-
-    def _evened(self, label: np.ndarray) -> np.ndarray:
-        """The labelled examples, those of small classes repeated until all classes are alike."""
-        most = np.bincount(label).max()
-        groups = [self._unit.labelled[label == k] for k in range(self._classes)]
-        return np.concatenate([np.resize(group, most) for group in groups])
 
     def _fills(self, made: _generators.Made, kept: np.ndarray) -> np.ndarray:
         """Generated examples that make all classes as large as the largest."""

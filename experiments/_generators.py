@@ -41,13 +41,17 @@ class Made(NamedTuple):
 Draw = Callable[[int, bool], Made]  # num, as many of each class -> examples
 
 
-def recipe(config: Any, shape: tuple[int, ...], num_examples: int) -> Any:
+def recipe(
+    config: Any, shape: tuple[int, ...], num_examples: int, *, rarest: int | None = None
+) -> Any:
     """Makes the config of a generator's training.
 
     Args:
       config: the flags of `experiments.downstream`.
       shape: of the images.
       num_examples: different ones that it is trained on.
+      rarest: different ones of the class that has fewest, times the number of classes, where all
+        classes are seen as often; None for `num_examples`.
 
     Returns:
       A config of `experiments.mnist` or `experiments.images`, without directory.
@@ -67,9 +71,9 @@ def recipe(config: Any, shape: tuple[int, ...], num_examples: int) -> Any:
     made = _config(words, shape)
     augment = config.gen_augment
     if augment == "auto":
-        steps = made.num_steps or _own.STEPS
-        often = steps * made.batch_size > OFTEN * num_examples
-        augment = "diffaug" if few and often else "none"
+        steps, seen = made.num_steps or _own.STEPS, rarest or num_examples
+        often = steps * made.batch_size > OFTEN * seen
+        augment = "diffaug" if seen < _own.FEW and often else "none"
     return dataclasses.replace(made, augment=augment)
 
 

@@ -227,10 +227,13 @@ def _held_out(num: int, share: float) -> int:
 
 
 def generator_source(config: Any, data: Data, unit: Unit) -> arrays.ArraySource:
-    """What a unit's generator is trained on."""
+    """What a unit's generator is trained on; of thinned classes images are repeated."""
+    fit = unit.fit
+    if config.keep:  # else a batch would hardly ever have one of a rare class
+        fit = fit[subsets.evened(data.train.arrays["label"][fit])]
     if config.generator_sees == ALL and len(unit.rest):
-        return partly.partly_labelled(data.train, unit.fit, unit.rest)
-    return subsets.subset(data.train, unit.fit, f"{unit.name}, to generate from")
+        return partly.partly_labelled(data.train, fit, unit.rest)
+    return subsets.subset(data.train, fit, f"{unit.name}, to generate from")
 
 
 def places(unit: Unit, config: Any) -> list[pathlib.Path]:

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import _classifiers
+from experiments import _classifiers, _looks
 from jaxgan import data, images, parallel
 from jaxgan.data import arrays, pipeline, subsets
 from jaxgan.data.registry import Source
@@ -64,6 +64,9 @@ class Config:
     max_shift: int = cli.field(-1, f"Largest random shift of an image, in pixels{OWN}.", minimum=-1)
     flip: int = cli.field(
         -1, f"1 to mirror half of the images, 0 for none{OWN}.", choices=(-1, 0, 1)
+    )
+    thicken: float = cli.field(
+        0.0, "Share of images whose strokes are made thicker.", minimum=0, below=1
     )
     decay: float = cli.field(
         -1.0, f"Decay of the moving average that is kept{OWN}.", minimum=-1, below=1
@@ -115,7 +118,8 @@ def run(config: Config) -> dict[str, object]:
     for step in range(num_steps):
         batch = train[pipeline.batch_indices(config.seed, step, **size)]
         rng = np.random.default_rng((config.seed, step))
-        image = random_shift(rng, batch["image"], config.max_shift)
+        image = random_thickening(rng, batch["image"], config.thicken)
+        image = random_shift(rng, image, config.max_shift)
         image = random_flip(rng, image) if config.flip else image
         jax.block_until_ready(state[1])  # the step before: else batches wait in memory, unseen
         state, loss = train_step(state, image, batch["label"])
@@ -193,6 +197,14 @@ def random_flip(rng: np.random.Generator, batch: np.ndarray) -> np.ndarray:
     """Mirrors each image [B, H, W, C] left-right with probability 1/2."""
     flipped = rng.random((len(batch), 1, 1, 1)) < 0.5
     return np.where(flipped, batch[:, :, ::-1], batch)
+
+
+def random_thickening(rng: np.random.Generator, batch: np.ndarray, share: float) -> np.ndarray:
+    """Makes the strokes of each image [B, H, W, C] thicker with probability `share`."""
+    if not share:
+        return batch
+    thick = rng.random((len(batch), 1, 1, 1)) < share
+    return np.where(thick, _looks.thickened(batch), batch)
 
 
 def accuracy(params, source) -> float:

@@ -96,6 +96,21 @@ def of_each_class(source: Any, num: int | Sequence[int], *, seed: int) -> list[n
     return chosen
 
 
+def evened(labels: np.ndarray) -> np.ndarray:
+    """Repeats the examples of small classes until all classes have as many as the largest.
+
+    Args:
+      labels: int [N], the label of each example.
+
+    Returns:
+      int64 [M], numbers of examples, class by class; an example of a small class is there several
+      times, all of a class within one as often.
+    """
+    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    most = max(map(len, groups))
+    return np.concatenate([np.resize(group, most) for group in groups])
+
+
 def subset(source: Any, indices: np.ndarray, what: str) -> Any:
     """Makes a source of some of another's examples.
 

@@ -121,6 +121,14 @@ def test_of_each_class_the_first_of_the_permutation_are_chosen():
     np.testing.assert_array_equal(fewer[0], chosen[0][:2])
 
 
+def test_small_classes_are_repeated_until_all_are_alike():
+    labels = np.array([2, 0, 0, 2, 0, 1, 0, 0])
+    index = subsets.evened(labels)
+    assert np.bincount(labels[index]).tolist() == [5, 5, 5]
+    times = np.bincount(index, minlength=8)
+    assert times.tolist() == [3, 1, 1, 2, 1, 5, 1, 1]  # every example, none much more than others
+
+
 def test_classes_that_have_not_enough_are_named():
     source = in_memory(9)
     with pytest.raises(UserError, match="class a has 3 images, fewer than the 4"):

@@ -76,6 +76,16 @@ def test_shift_moves_images_and_repeats_the_border():
         assert any((shifted == window).all() for window in windows)
 
 
+def test_thickening_widens_some_strokes_by_a_pixel_each_way():
+    line = np.zeros((400, 5, 5, 1), np.uint8)
+    line[:, :, 2] = 200
+    out = classifier.random_thickening(np.random.default_rng(0), line, 0.25)
+    thick = (out[:, :, 1:4] == 200).all((1, 2, 3)) & (out[:, :, [0, 4]] == 0).all((1, 2, 3))
+    plain = (out == line).all((1, 2, 3))
+    assert (thick ^ plain).all() and 0.2 < thick.mean() < 0.3
+    assert (classifier.random_thickening(np.random.default_rng(0), line, 0.0) == line).all()
+
+
 def test_mistakes_are_one_line_before_any_training(tmp_path):
     with pytest.raises(UserError, match=r"must end in \.npz"):
         classifier.run(config(tmp_path, out="net.pkl"))

@@ -264,6 +264,10 @@ def test_thinned_classes_are_filled_up_by_each_method(place, tmp_path, quick, mo
     np.testing.assert_allclose(arms[3][1].weights, 34 / (3 * np.array(plain)))
     assert set(record["rows"]["all"]["arms"]) == {*"abcde", "oversampled", "weighted", "smote"}
     assert {"c-smote", "d-weighted"} <= set(record["rows"]["all"]["differences"])
+    source = quick[0][1]  # the generator sees every class as often, of the rare one the same four
+    assert np.bincount(source.arrays["label"]).tolist() == [20, 20, 20]
+    grey = source.arrays["image"][source.arrays["label"] == 1]
+    assert len(np.unique(digests.of_images(grey))) == 4
 
 
 def test_classifiers_of_bands_learn_them_from_real_and_from_generated(place, tmp_path, quick):
@@ -279,6 +283,8 @@ def test_a_generator_has_a_recipe_that_suits_its_images():
     assert [one.num_steps for one in found.values()] == [600, 600, 7000]
     assert [one.augment for one in found.values()] == ["diffaug", "none", "none"]
     assert all(one.conditional for one in found.values())
+    thinned = _generators.recipe(config, (28, 28, 1), 54_020, rarest=200)
+    assert (thinned.num_steps, thinned.augment) == (7000, "diffaug")
     colour = _generators.recipe(config, (32, 48, 3), 500)
     assert (colour.height, colour.width, colour.condition) == (32, 48, "projection")
     assert colour.augment == "diffaug"
