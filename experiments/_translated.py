@@ -143,7 +143,9 @@ def measure(
     Returns:
       Of each direction, "ab" and "ba": "frechet", of autoencoder features to the training images of
       the look asked for, beside that of the inputs themselves ("input_frechet") and of held-out
-      images of that look ("floor_frechet"); with hidden pairs "top1" and "top5", the share of
+      images of that look ("floor_frechet"). Without pairs "texture", the texture distance to
+      held-out images of the look asked for, beside that of the inputs ("input_texture"), and
+      "edges", the correlation of their steepness with the inputs'. With hidden pairs "top1" and "top5", the share of
       translations whose own target is among the nearest, by features and on "small" pixels, beside
       those of the inputs; "ssim" to the target and "difference", the mean over pixels of 0..255.
       "cycle" is the mean difference there and back. "frechet" alone is the mean over directions.
@@ -170,6 +172,11 @@ def measure(
                 pairs = list(zip(entries[name], target, strict=True))
                 found[f"{direction}_{prefix}ssim"] = _mean(restoration.ssim, pairs)
                 found[f"{direction}_{prefix}difference"] = _mean(_difference, pairs)
+        else:
+            for prefix, name in (("", direction), ("input_", start)):
+                found[f"{direction}_{prefix}texture"] = _texture(entries[end], entries[name])
+            pairs = list(zip(entries[direction], entries[start], strict=True))
+            found[f"{direction}_edges"] = _mean(restoration.edge_correlation, pairs)
         if looks.digits and classifier_weights:
             for prefix, name in (("", direction), ("floor_", end)):
                 shown = _looks.as_digits(entries[name], end)
@@ -190,6 +197,10 @@ def _kept(digits: np.ndarray, looks: _looks.Looks, classifier_weights: str) -> f
 
 def _mean(metric: Callable[[np.ndarray, np.ndarray], float], pairs: list) -> float:
     return float(np.mean([metric(x, y) for x, y in pairs]))
+
+
+def _texture(asked: np.ndarray, made: np.ndarray) -> float:
+    return restoration.texture_distance(jax.random.key(0), list(asked), list(made))["mean"]
 
 
 def _difference(x: np.ndarray, y: np.ndarray) -> float:

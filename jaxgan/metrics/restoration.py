@@ -1,4 +1,4 @@
-"""Metrics of restored images: decibels and structural similarity to the truth, and texture.
+"""Metrics of restored images: decibels and structural similarity to the truth, edges, texture.
 
 Each is as published for restoration: on values from 0 to 255 in float64, averaged over the images
 of a set, which may differ in size. Accuracy and texture pull apart, so that neither tells enough
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import ndimage
 
 from jaxgan import structure
 from jaxgan.metrics import similarity
@@ -82,6 +83,27 @@ def luminance(image: np.ndarray) -> np.ndarray:
     values = _bytes(image)
     y = values if values.shape[-1] == 1 else (values @ LUMA + 16)[..., None]
     return y / (PEAK / 2) - 1
+
+
+def edge_correlation(output: np.ndarray, target: np.ndarray) -> float:
+    """How well edges are where they were, whatever the colours.
+
+    Args:
+      output: [H, W, C], or [H, W]; uint8, or float in [-1, 1], which is cut off there.
+      target: the same of the other image.
+
+    Returns:
+      Pearson's correlation over pixels of how steep both images are: the magnitude of Sobel's
+      gradient, of the mean over channels; 0 where one of them has no edges.
+
+    Raises:
+      UserError: the images differ in shape.
+    """
+    grey = (image.mean(-1) for image in _pair(output, target, 0))
+    steep = [np.hypot(*(ndimage.sobel(x, axis) for axis in (0, 1))).ravel() for x in grey]
+    if min(each.std() for each in steep) == 0:
+        return 0.0
+    return float(np.corrcoef(*steep)[0, 1])
 
 
 def texture_distance(

@@ -179,6 +179,21 @@ def test_scores_know_a_translator_that_is_right():
     assert found["ab_cycle"] == found["ab_difference"] == 0 and found["ab_top1"] == 1
     np.testing.assert_allclose(found["ab_ssim"], 1)
     assert found["ab_frechet"] < 1e-6 < found["ab_input_frechet"]
+    assert "ab_edges" not in found
+
+
+def test_scores_without_pairs_tell_textures_and_edges(monkeypatch):
+    looks = _looks.load(config("cut"))
+    rng = np.random.default_rng(0)
+    smooth = np.repeat(np.repeat(rng.integers(0, 255, (6, 4, 4, 3)), 5, 1), 5, 2).astype(np.uint8)
+    rough = rng.integers(0, 255, smooth.shape, np.uint8)
+    blank = (lambda x: {"features": x.reshape(len(x), -1)[:, :2]}), np.ones((6, 2))
+    monkeypatch.setattr(_translated, "_codes", lambda source: blank)
+    inverted = _translated.measure({"a": smooth, "b": rough, "ab": 255 - smooth}, looks)
+    redrawn = _translated.measure({"a": smooth, "b": rough, "ab": rough[::-1]}, looks)
+    assert inverted["ab_edges"] == pytest.approx(1) and abs(redrawn["ab_edges"]) < 0.1
+    assert redrawn["ab_texture"] < 0.5 * redrawn["ab_input_texture"]
+    assert inverted["ab_texture"] > 0.5 * inverted["ab_input_texture"]
 
 
 @pytest.mark.parametrize(

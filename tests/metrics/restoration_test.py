@@ -75,6 +75,20 @@ def _textured(seed, num=8):
     ]
 
 
+def test_edges_are_compared_by_their_steepness_worked_by_hand():
+    ramp = np.zeros((3, 6))
+    ramp[:, 3:] = 200  # Sobel's magnitude is 4 * 200 on both sides of the edge, 0 elsewhere
+    moved = np.roll(ramp, 1, 1)
+    moved[:, 0] = 0
+    ours = restoration.edge_correlation(ramp.astype(np.uint8), moved.astype(np.uint8))
+    steep = np.array([[0, 0, 1, 1, 0, 0], [0, 0, 0, 1, 1, 0]] * 3).reshape(3, 2, 6)
+    hand = np.corrcoef(steep[:, 0].ravel(), steep[:, 1].ravel())[0, 1]
+    assert ours == pytest.approx(hand) == pytest.approx(0.25)
+    colours = np.stack([ramp, ramp, ramp], -1).astype(np.uint8)
+    assert restoration.edge_correlation(colours, 255 - colours) == pytest.approx(1)
+    assert restoration.edge_correlation(colours, np.zeros_like(colours)) == 0
+
+
 def test_textures_of_equal_sets_are_equal_and_blurred_ones_far_from_them():
     def distance(fake):
         found = restoration.texture_distance(KEY, real, fake, num=128, projections=64)
