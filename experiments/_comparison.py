@@ -21,6 +21,7 @@ ARMS = {
     "d": "all three",
     "e": "generated alone (CAS)",
     "oversampled": "real, oversampled",
+    "oversampled_augmented": "the same, augmented",
     "weighted": "real, classes weighted",
     "smote": "real and SMOTE",
 }
@@ -160,8 +161,9 @@ class Trial:
         label, extra = self._label[self._unit.labelled], self._label[self._made_at + self._num :]
         at = self._made_at + self._num + np.arange(len(extra))
         for name in self._config.rivals:
-            if name == "oversampled":
-                arms[name] = Arm([Part(self._unit.labelled[subsets.evened(label)])])
+            if name.startswith("oversampled"):
+                part = Part(self._unit.labelled[subsets.evened(label)])
+                arms[name] = Arm([part], augment=name.endswith("augmented"))
             elif name == "weighted":
                 count = np.bincount(label, minlength=self._classes)
                 arms[name] = Arm([whole], weights=len(label) / (self._classes * count))

@@ -36,7 +36,7 @@ from jaxgan.metrics import weights
 from jaxgan.run import cli, disk
 from jaxgan.types import UserError
 
-BASELINES = ("oversampled", "weighted", "smote")
+BASELINES = ("oversampled", "oversampled_augmented", "weighted", "smote")
 MIRRORED = ("fashion_mnist",)  # of grey images, those that a mirror leaves what they are
 FEW = 20_000  # labelled images, below which classifiers are small
 LEAST_STEPS, LEAST_GENERATED = 300, 5000

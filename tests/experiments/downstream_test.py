@@ -255,15 +255,17 @@ def test_thinned_classes_are_filled_up_by_each_method(place, tmp_path, quick, mo
         return fit(self, arm, pool, label, classes)
 
     monkeypatch.setattr(_learners.Classifiers, "fit", watched)
-    settings = {"keep": "grey:4,2:10", "subsets": 1, "baselines": "oversampled,weighted,smote"}
+    baselines = ["oversampled", "oversampled_augmented", "weighted", "smote"]
+    settings = {"keep": "grey:4,2:10", "subsets": 1, "baselines": ",".join(baselines)}
     record = downstream.run(_config(place, tmp_path, **settings))
     counts = [count for count, _ in arms]
     plain, filled = [20, 4, 10], [20, 20, 20]
-    #         a      b      oversampled, weighted, smote, c, d, e
-    assert counts == [plain, plain, filled, plain, filled, filled, filled, [4, 4, 4]]
-    np.testing.assert_allclose(arms[3][1].weights, 34 / (3 * np.array(plain)))
-    assert set(record["rows"]["all"]["arms"]) == {*"abcde", "oversampled", "weighted", "smote"}
-    assert {"c-smote", "d-weighted"} <= set(record["rows"]["all"]["differences"])
+    #         a      b      oversampled twice, weighted, smote, c, d, e
+    assert counts == [plain, plain, filled, filled, plain, filled, filled, filled, [4, 4, 4]]
+    assert [arm.augment for _, arm in arms] == [False, True] * 2 + [False] * 3 + [True, False]
+    np.testing.assert_allclose(arms[4][1].weights, 34 / (3 * np.array(plain)))
+    assert set(record["rows"]["all"]["arms"]) == {*"abcde", *baselines}
+    assert {"c-smote", "d-oversampled_augmented"} <= set(record["rows"]["all"]["differences"])
     source = quick[0][1]  # the generator sees every class as often, of the rare one the same four
     assert np.bincount(source.arrays["label"]).tolist() == [20, 20, 20]
     grey = source.arrays["image"][source.arrays["label"] == 1]
@@ -405,7 +407,7 @@ def test_mistakes_are_one_line_before_any_training(place, tmp_path, quick, setti
         ({"share": "1"}, "shares lie between 0 and 1"),
         ({"share": "0.2,0.4", "validation": 0.0}, "leaves none to choose a share with"),
         ({"arms": "a,f"}, "f is not one of a, b, c, d, e"),
-        ({"baselines": "undersampled"}, "undersampled is not one of oversampled, weighted, smote"),
+        ({"baselines": "undersampled"}, "undersampled is not one of oversampled, oversampled_aug"),
         ({"labelled": "5,ten"}, "is not a list of numbers above 0 such as 5,10,all"),
     ],
 )
