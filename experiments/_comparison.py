@@ -106,9 +106,7 @@ def generator_settings(config: Any, found: Data, unit: Unit) -> Any:
       See `_generators.recipe`.
     """
     different = len(unit.fit) + (len(unit.rest) if config.generator_sees == "all" else 0)
-    count = np.bincount(found.train.arrays["label"][unit.fit])
-    rarest = len(count) * int(count.min()) if config.keep else None
-    return _generators.recipe(config, found.train.image_shape, different, rarest=rarest)
+    return _generators.recipe(config, found.train.image_shape, different)
 
 
 class Trial:
