@@ -25,6 +25,7 @@ ARMS = {
     "weighted": "real, classes weighted",
     "smote": "real and SMOTE",
 }
+GENERATED = "cde"  # the arms with generated examples
 MEASURED = 2000  # generated examples whose distances are measured
 
 
@@ -47,10 +48,11 @@ def measure(
     Returns:
       All scores, and which images were used: a unit of the record.
     """
-    ledger = digests.Ledger(found.test_numbers)
+    ledger, draws = digests.Ledger(found.test_numbers), []
     source = found.train if trained else _labelled.generator_source(config, found, unit)
-    ledger.use("generator", digests.of_images(source.arrays["image"]))
-    draws = list(_draws(config, found, unit, trained, source))
+    if set(GENERATED) & set(config.arms):  # else generators would be trained for nothing
+        ledger.use("generator", digests.of_images(source.arrays["image"]))
+        draws = list(_draws(config, found, unit, trained, source))
     num = config.num_generated
     ticks = num_fits(config) * (
         config.seeds if config.classifier == "knn" else classifiers.recipe.num_steps
@@ -282,5 +284,6 @@ def num_fits(config: Any) -> int:
     made = len(set("cd") & set(config.arms))
     chosen = 0 if config.keep or len(config.shares) == 1 else made * len(config.shares)
     filtered = 1 if config.min_confidence else 0
-    each = len(set("cde") & set(config.arms)) + chosen + filtered
+    each = len(set(GENERATED) & set(config.arms))
+    each += chosen + filtered if each else 0
     return len(set("ab") & set(config.arms)) + len(config.rivals) + config.generators * each

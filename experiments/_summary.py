@@ -74,7 +74,7 @@ def _independent(units: Sequence[Mapping[str, Any]]) -> str:
 def _values(units: Sequence[Mapping[str, Any]], arm: str, read: Read) -> np.ndarray:
     """One number for each independent part: [subsets], [generators] or [seeds]."""
     table = [[[read(one) for one in seeds] for seeds in unit["scores"][arm]] for unit in units]
-    most = max(len(unit["generators"]) for unit in units)
+    most = max(1, *(len(unit["generators"]) for unit in units))
     values = np.asarray(
         [each * (most if len(each) == 1 else 1) for each in table], np.float64
     )  # [subsets, generators, seeds]: real examples are the same for every generator

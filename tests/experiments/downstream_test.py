@@ -303,6 +303,13 @@ def test_the_cas_alone_needs_no_other_classifier(place, tmp_path, quick):
     assert len(quick) == 2 and row["interval_over"] == "generators"
 
 
+def test_real_examples_alone_need_no_generator(place, tmp_path, quick):
+    record = downstream.run(_config(place, tmp_path, arms="a,b", labelled="4", subsets=2))
+    row = record["rows"]["labelled-4"]
+    assert list(row["arms"]) == ["a", "b"] and not quick
+    assert all("generator" not in unit["images_used"] for unit in record["units"].values())
+
+
 def test_classifiers_of_few_labels_are_small_and_of_many_as_the_projects():
     few, many = (downstream.recipe(downstream.Config(), num, (28, 28, 1)) for num in (500, 60_000))
     assert (few.num_steps, few.batch_size, few.width) == (300, 64, 16)
