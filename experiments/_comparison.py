@@ -19,13 +19,14 @@ ARMS = {
     "b": "real, classical augmentation",
     "c": "real and generated",
     "d": "all three",
-    "e": "generated alone (CAS)",
+    "e": "generated alone",
+    "f": "the same, augmented (CAS)",
     "oversampled": "real, oversampled",
     "oversampled_augmented": "the same, augmented",
     "weighted": "real, classes weighted",
     "smote": "real and SMOTE",
 }
-GENERATED = "cde"  # the arms with generated examples
+GENERATED = "cdef"  # the arms with generated examples
 MEASURED = 2000  # generated examples whose distances are measured
 
 
@@ -178,7 +179,7 @@ class Trial:
           made: its examples, as many as there are places.
 
         Returns:
-          {"scores": of c, d and e, "share": the share chosen for c and d, "kept": examples that
+          {"scores": of c to f, "share": the share chosen for c and d, "kept": examples that
           passed the filter, "tried": accuracy of each candidate on the images of choices}.
         """
         self._fill(made)
@@ -194,8 +195,8 @@ class Trial:
             found["share"][name], found["tried"][name] = self._chosen(alone, augment)
             parts = self._mixed(self._unit.labelled, alone, found["share"][name])
             found["scores"][name] = self._score(Arm(parts, augment))
-        if "e" in self._config.arms:
-            found["scores"]["e"] = self._score(Arm([Part(alone)]))
+        for name in (name for name in "ef" if name in self._config.arms):
+            found["scores"][name] = self._score(Arm([Part(alone)], augment=name == "f"))
         return found
 
     def memorisation(self, made: _generators.Made, source: arrays.ArraySource) -> dict[str, float]:

@@ -7,7 +7,8 @@ r"""Do generated examples help the classifier that is trained on them? Measured,
 
 trains conditional generators (or takes a finished run), and classifiers on (a) the real examples,
 (b) the same with classical augmentation, (c) real and generated ones, (d) all three, (e) generated
-ones alone: the classification accuracy score of Ravuri and Vinyals (https://arxiv.org/abs/
+ones alone, (f) those with augmentation: what real examples reach in (b), the classification
+accuracy score of Ravuri and Vinyals asks of generated ones (https://arxiv.org/abs/
 1905.10887). All are tested on the test split, which neither generators nor any choice has seen: the
 share of generated examples is chosen on a tenth of the labelled ones, which the generator does not
 see either. --labelled takes so many labels of each class, --keep thins classes. Results and the
@@ -84,7 +85,7 @@ class Config:
     baselines: str = cli.field(
         ",".join(BASELINES), "With --keep, what else is tried; empty for nothing."
     )
-    arms: str = cli.field("a,b,c,d,e", "Which of (a) to (e) are trained: e alone is the CAS.")
+    arms: str = cli.field("a,b,c,d,e,f", "Which of (a) to (f) are trained: f alone is the CAS.")
     share: str = cli.field(
         "0.25,0.5,0.75",
         "Shares of generated examples in a batch that (c) and (d) choose among; with --keep they "
@@ -123,14 +124,14 @@ class Config:
             raise UserError(f"--share={self.share}: shares lie between 0 and 1")
         if len(self.shares) > 1 and not self.validation and not self.keep:
             raise UserError("--validation=0 leaves none to choose a share with; give one --share")
-        for flag, known in (("baselines", BASELINES), ("arms", tuple("abcde"))):
+        for flag, known in (("baselines", BASELINES), ("arms", tuple("abcdef"))):
             for name in filter(None, getattr(self, flag).split(",")):
                 if name not in known:
                     raise UserError(
                         f"--{flag}={getattr(self, flag)}: {name} is not one of {', '.join(known)}"
                     )
         if not self.arms:
-            raise UserError("--arms is empty; name some of a, b, c, d, e")
+            raise UserError("--arms is empty; name some of a, b, c, d, e, f")
         _labelled.rows(self.labelled)
 
     @property
