@@ -19,9 +19,9 @@ from jaxgan.types import UserError
 
 # Flagfiles: of few grey squares, of many, and of all other images.
 SMALL, GREY, OTHER = "quickstart", "mnist_best", "own"
-# Times that D sees an image, above which it sees few images of `OTHER` augmented. Of grey squares it
-# does not: of MNIST with 10 and 50 labels a class, 74 and 90 % are classified rightly after training
-# on what was generated (2,000 steps), 53 and 57 % where D saw DiffAugment.
+# Times that D sees an image, above which it sees few images of `OTHER` augmented. Not of grey
+# squares: of MNIST with 10 and 50 labels a class, classifiers trained on what was generated (2,000
+# steps) are right of 74 and 90 %; of 53 and 57 % where D saw DiffAugment.
 OFTEN = 100
 LINES = 4  # of the log, saves and samples of a run
 

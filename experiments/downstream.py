@@ -67,8 +67,8 @@ class Config:
     gen_steps: int = cli.field(0, "Steps of a generator; 0 for the recipe's.", minimum=0)
     gen_augment: str = cli.field(
         "auto",
-        "How discriminators see images; auto for DiffAugment where few, other than grey squares, are "
-        "seen 100 times or more.",
+        "How discriminators see images; auto for DiffAugment where few are seen 100 times or more, "
+        "but none of grey squares.",
         choices=("auto", "none", "diffaug", "ada", "ramp"),
     )
     generators: int = cli.field(1, "Generators of each labelled subset.", minimum=1)
