@@ -108,6 +108,10 @@ def draw(path: pathlib.Path, charts: Sequence[Chart]) -> None:
             for text, x, y in zip(line.names, line.x, line.y, strict=False):
                 axes.annotate(text, (x, y), xytext=(4, 4), textcoords="offset points", fontsize=7)
         axes.set(xlabel=chart.x, ylabel=chart.y, **({"xscale": "log"} if chart.log_x else {}))
+        if chart.log_x:
+            at = sorted({x for line in chart.lines.values() for x in line.x})
+            axes.set_xticks(at, [f"{x:g}" for x in at])
+            axes.minorticks_off()
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     drawing.savefig(path)
