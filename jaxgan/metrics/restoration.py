@@ -100,10 +100,8 @@ def edge_correlation(output: np.ndarray, target: np.ndarray) -> float:
       UserError: the images differ in shape.
     """
     grey = (image.mean(-1) for image in _pair(output, target, 0))
-    steep = [np.hypot(*(ndimage.sobel(x, axis) for axis in (0, 1))).ravel() for x in grey]
-    if min(each.std() for each in steep) == 0:
-        return 0.0
-    return float(np.corrcoef(*steep)[0, 1])
+    x, y = (np.hypot(ndimage.sobel(one, 0), ndimage.sobel(one, 1)).ravel() for one in grey)
+    return float(np.corrcoef(x, y)[0, 1]) if x.std() and y.std() else 0.0
 
 
 def texture_distance(
