@@ -15,8 +15,9 @@ is known there: --classifier_weights=FILE, of experiments.classifier, adds the s
 that still are the digit they were.
 
 Scores need no pairs: the distance to the look asked for, by an autoencoder's features and by its
-textures, how well edges are kept, and what is lost there and back. With --hidden_pairs both folders have the same names, training sees no two
-images of one name, and scores tell how often a translation is nearest to its own target.
+textures, how well edges are kept, and what is lost there and back. With --hidden_pairs both folders
+have the same names, training sees no two images of one name, and scores tell how often a
+translation is nearest to its own target.
 `experiments.apply --direction=ab` or `ba` translates photos of any size. With pairs to learn from,
 `experiments.restore --task=pairs` is better; to paint one photo like one painting without training,
 so is neural style transfer (Gatys et al., https://arxiv.org/abs/1508.06576).
