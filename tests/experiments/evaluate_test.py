@@ -175,6 +175,7 @@ def test_one_device_scores_what_eight_score(tmp_path, monkeypatch):
         "module": runs.MODULE,
         "num": 21,
         "cache": "",
+        "out": str(tmp_path / "scores.json"),
         "batch_size": 10,
     }
     eight = evaluate.run(evaluate.Config(**options))
@@ -193,6 +194,7 @@ def test_a_checkpoint_is_scored_by_its_number(tmp_path):
         "module": runs.MODULE,
         "num": 20,
         "cache": str(tmp_path),
+        "out": str(tmp_path / "scores.json"),
     }
     assert evaluate.run(evaluate.Config(checkpoint="2", **options))["step"] == 2
     with pytest.raises(UserError, match="--checkpoint=best: no saved step has a score"):

@@ -42,11 +42,8 @@ def _config(workdir, out, **settings):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    run = tmp_path_factory.mktemp("unscored") / "run"
     out = tmp_path_factory.mktemp("export") / "exported"
-    unscored = shutil.ignore_patterns("evaluation.json", "results.json")  # of other tests
-    shutil.copytree(runs.conditional(), run, ignore=unscored)
-    export.run(_config(run, out, license="cc0-1.0"))
+    export.run(_config(runs.conditional(), out, license="cc0-1.0"))
     return out
 
 
