@@ -40,6 +40,33 @@ WAYS = {
         },
     ),
     "stacked": (STACKED, {"batch_size": 8, "num_images": 40, "num_scored": 20, "num_samples": 4}),
+    "text in three stages": (
+        "experiments.text",
+        {
+            "method": "seqgan",
+            "pretrain_steps": 15,
+            "pretrain_disc": 12,
+            "batch_size": 8,
+            "hidden": 4,
+            "embedding": 3,
+            "rollouts": 2,
+            "eval_sentences": 20,
+            "num_samples": 4,
+        },
+    ),
+    "pool of translations": (
+        "experiments.translate",
+        {
+            "image_size": 16,
+            "width": 4,
+            "blocks": 1,
+            "disc_widths": "4",
+            "batch_size": 8,
+            "pool_size": 24,
+            "num_samples": 3,
+            "eval_images": 4,
+        },
+    ),
 }
 STOPS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 CODES = (0, -signal.SIGKILL, 143, 130, -signal.SIGTERM, -signal.SIGINT)
@@ -81,7 +108,7 @@ def _logged(workdir):
 def _curves(workdir):
     """What TensorBoard shows, and what the log says it should: the steps of each number."""
     shown = {tag: [step for step, _ in points] for tag, points in events.points(workdir).items()}
-    shown.pop("samples")  # pictures
+    shown.pop("samples", None)  # pictures, or none of text
     wanted = {}
     for line in _lines(workdir):
         for name, value in line.items():
