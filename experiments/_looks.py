@@ -10,6 +10,7 @@ from scipy import ndimage
 from jaxgan import data
 from jaxgan.data import arrays, crops, pictures, pixels, subsets, unpaired
 from jaxgan.data.registry import Source
+from jaxgan.run import cli
 from jaxgan.types import UserError
 
 SHARE = 10  # one of so many pairs is held out
@@ -194,10 +195,23 @@ def _source(config: Any, found: pictures.Pictures, *, test: bool = False) -> Sou
     """Images of one size: parts of the pictures, or all of each, scaled."""
     if config.crop:
         each = max(1, config.eval_images // len(found)) if test else 0
+        found = found if test else _at_scales(config, found)
         return crops.CropSource(found, crop=config.crop, turned=False, crops_each=each)
     size = config.image_size or SIDE
     scaled = [pixels.conform(image[None], image_size=size) for image in found]
     return arrays.ArraySource({"image": np.concatenate(scaled)}, name=found.name)
+
+
+def _at_scales(config: Any, found: pictures.Pictures) -> pictures.Pictures:
+    """Every picture at each of the sizes that --scales names."""
+    scales = cli.floats(config, "scales")
+    least = min(min(image.shape[:2]) for image in found)
+    if round(min(scales) * least) < config.crop <= least:
+        raise UserError(
+            f"--scales={config.scales}: {found.name} has a picture {least} pixels high or wide, "
+            f"{round(min(scales) * least)} at {min(scales):g}, less than --crop={config.crop}"
+        )
+    return found.at_scales(scales)
 
 
 def some(source: Source, num: int) -> np.ndarray:

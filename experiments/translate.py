@@ -7,7 +7,8 @@ learns from two folders of images, of any number and size, what makes the one lo
 --method=cyclegan learns both directions, which must undo each other; --method=cut learns one, whose
 patches must say which patch they come from: cheaper, and freer to change shapes; fastcut is cheaper
 still. --crop takes parts of photos as they are, --image_size scales whole images. Where each folder
-holds one picture, parts of it are all there is to learn (SinCUT).
+holds one picture, parts of it are all there is to learn (SinCUT); --scales=1,0.7,0.5 takes them at
+several sizes.
 
 Without folders it learns to make thick digits, black on a colour, of the handwritten ones that come
 with scikit-learn, and the other way round; --dataset=mnist takes those of MNIST. What is to be kept
@@ -85,6 +86,11 @@ class Config(AdversarialConfig):
     crop: int = cli.field(
         0, "Side of the parts of images that are trained on, unscaled; 0 for whole ones.", minimum=0
     )
+    scales: str = cli.field(
+        "1",
+        "Of --crop: sizes of the pictures that parts are taken from, as shares of their own: 1,0.5 "
+        "shows each also at half its size.",
+    )
     mirror: bool = cli.field(True, "Mirrors images at random; never digits.", changeable=True)
     width: int = cli.field(64, "Feature maps of G's first convolution.", minimum=1)
     blocks: int = cli.field(6, "Residual blocks of G; 9 for 256 pixels.", minimum=1)
@@ -128,6 +134,9 @@ class Config(AdversarialConfig):
             object.__setattr__(self, "dataset", "digits")
         super().__post_init__()
         cli.integers(self, "disc_widths")
+        cli.floats(self, "scales")
+        if self.scales != "1" and not self.crop:
+            raise UserError(f"--scales={self.scales} needs --crop: whole images are of one size")
         for name in ("crop", "image_size"):
             if 0 < getattr(self, name) < LEAST:
                 raise UserError(

@@ -70,6 +70,27 @@ class Pictures:
         )
         return Pictures(self.name, paths, images)
 
+    def at_scales(self, scales: Sequence[float]) -> "Pictures":
+        """Resizes them, without aliasing.
+
+        Args:
+          scales: [S], shares of their own sizes, above 0; 1 leaves them as they are.
+
+        Returns:
+          Every picture at each of these sizes.
+        """
+        images = tuple(
+            image if scale == 1 else _scaled(image, scale)
+            for scale in scales
+            for image in self.images
+        )
+        return Pictures(self.name, self.paths * len(scales), images)
+
+
+def _scaled(image: np.ndarray, scale: float) -> np.ndarray:
+    height, width = (max(1, round(scale * side)) for side in image.shape[:2])
+    return pixels.conform(image[None], image_size=(height, width))[0]
+
 
 def read(
     data_dir: str | os.PathLike,

@@ -10,6 +10,7 @@ import pytest
 from scipy import ndimage
 
 from experiments import _looks, _translated, apply, translate
+from jaxgan.data import pictures
 from jaxgan.data import spec as specs
 from jaxgan.run import load
 from jaxgan.types import UserError
@@ -149,6 +150,20 @@ def test_parts_of_pictures_are_as_they_are():
     assert len(looks.a.pictures) == len(looks.test_a.pictures) == 20
 
 
+def test_parts_are_of_each_picture_at_each_scale():
+    source = _looks.load(config("cut", crop=16, scales="1,0.8")).a
+    assert len(source.pictures) == 2 * 36
+    assert source.pictures.images[0].shape == (20, 24, 3)
+    assert source.pictures.images[36].shape == (16, 19, 3)
+    smooth = pictures.Pictures(
+        "ramp", ("a.png",), (np.tile(np.arange(0, 240, 6), (20, 1))[..., None].astype(np.uint8),)
+    )
+    (half,) = smooth.at_scales([0.5])
+    np.testing.assert_allclose(
+        half[:, 2:-2, 0], smooth.images[0][::2, :, 0].reshape(10, 20, 2).mean(-1)[:, 2:-2], atol=1
+    )
+
+
 def test_samples_are_rows_of_there_and_back():
     entries = {name: np.full((4, 2, 2, 3), n, np.uint8) for n, name in enumerate(
         ("a", "b", "ab", "ba", "aba", "bab")
@@ -203,6 +218,7 @@ def test_scores_without_pairs_tell_textures_and_edges(monkeypatch):
         ({"data_dir_b": folders()["data_dir_a"]}, "are both"),
         ({"hidden_pairs": True, "data_dir_b": str(runs.folder())}, "no images|holds no"),
         ({"crop": 50}, "smaller than a crop of 50"),
+        ({"crop": 16, "scales": "1,0.5"}, "a picture 20 pixels high or wide, 10 at 0.5, less than"),
     ],
 )
 def test_folders_that_cannot_be_are_one_line(settings, said):
@@ -220,6 +236,8 @@ def test_folders_that_cannot_be_are_one_line(settings, said):
         ({"accumulate": 2}, "--accumulate=2 needs --pool_size=0"),
         ({"penalty": "r1"}, "--penalty=r1 is for --method=cut"),
         ({"image_size": 8}, "--image_size=8 is too small"),
+        ({"scales": "1,0.5"}, "--scales=1,0.5 needs --crop"),
+        ({"scales": "0", "crop": 16}, "--scales=0 is not a list of numbers above 0"),
         ({"dataset": "mnist"}, "--dataset=mnist makes both looks of digits; leave --data_dir_a"),
         ({"classifier_weights": "a.npz"}, "--classifier_weights=a.npz is for digits"),
     ],
