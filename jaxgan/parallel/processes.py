@@ -247,7 +247,7 @@ def _leave(error: BaseException) -> None:
         )
     elif isinstance(error, KeyboardInterrupt):
         name = str(error) or "interrupted"
-        print(f"{name} before training began; nothing to save", file=sys.stderr)
+        print(f"{name}: stopped; no training to save", file=sys.stderr)
     else:
         traceback.print_exception(error)
     code = getattr(error, "exit_code", 130 if isinstance(error, KeyboardInterrupt) else 1)

@@ -312,9 +312,9 @@ def or_one_line(action: Callable[[], T]) -> T:
         print(f"error: no device: {types.one_line(error, limit=1000)}", file=sys.stderr)
         sys.exit(UserError.exit_code)
     except KeyboardInterrupt as error:
-        print(
-            f"{str(error) or 'interrupted'} before training began; nothing to save", file=sys.stderr
-        )
+        # Before training, or of a program that evaluates, samples or compares: the run's own loop
+        # saves its state and says so.
+        print(f"{str(error) or 'interrupted'}: stopped; no training to save", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", 128 + signal.SIGINT))
     except BrokenPipeError:  # the reader of our output has exited, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -177,5 +177,5 @@ def _end(signum: int, frame: FrameType | None) -> None:
     del frame
     if _program:
         raise Stopped(signum)
-    say_at_once(f"{signal.Signals(signum).name} before training began; nothing to save")
+    say_at_once(f"{signal.Signals(signum).name}: stopped; no training to save")
     os._exit(128 + signum)

@@ -37,7 +37,7 @@ def test_signals_during_imports_are_kept_or_end_in_one_line(module):
     _, said = process.communicate(timeout=60)
     assert said.splitlines() == [
         "SIGUSR1: saving after the first step",
-        "SIGTERM before training began; nothing to save",
+        "SIGTERM: stopped; no training to save",
     ]
     assert process.returncode == 143
 
@@ -47,7 +47,7 @@ def test_a_signal_between_imports_and_training_ends_in_one_line(monkeypatch, cap
     with pytest.raises(SystemExit) as caught:
         cli.or_one_line(lambda: early._end(signal.SIGHUP, None))
     assert caught.value.code == 129
-    assert capsys.readouterr().err == "SIGHUP before training began; nothing to save\n"
+    assert capsys.readouterr().err == "SIGHUP: stopped; no training to save\n"
 
 
 def test_handlers_that_are_there_already_stay(monkeypatch):
