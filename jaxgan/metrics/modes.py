@@ -127,6 +127,8 @@ _WRITTEN = {
     "top5": (3, ""),
     "cycle": (2, ""),
     "difference": (2, ""),
+    "edges": (3, ""),
+    "kept": (3, ""),
     "oracle": (3, ""),
     "nll": (3, ""),
     "perplexity": (2, ""),

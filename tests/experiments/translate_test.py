@@ -12,6 +12,7 @@ from scipy import ndimage
 from experiments import _looks, _translated, apply, translate
 from jaxgan.data import pictures
 from jaxgan.data import spec as specs
+from jaxgan.metrics import modes
 from jaxgan.run import load
 from jaxgan.types import UserError
 from tests.helpers import runs, tiny
@@ -209,6 +210,9 @@ def test_scores_without_pairs_tell_textures_and_edges(monkeypatch):
     assert inverted["ab_edges"] == pytest.approx(1) and abs(redrawn["ab_edges"]) < 0.1
     assert redrawn["ab_texture"] < 0.5 * redrawn["ab_input_texture"]
     assert inverted["ab_texture"] > 0.5 * inverted["ab_input_texture"]
+    row = {name: [value] for name, value in {**redrawn, "ab_kept": 1.0}.items()}
+    shown = modes.table_row({**row, "protocol": "cut", "seeds": 1, "floor": {}, "seconds": 1})
+    assert all(f" {name.replace('_', ' ')} " in shown for name in row)
 
 
 @pytest.mark.parametrize(
