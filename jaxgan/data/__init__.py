@@ -5,7 +5,8 @@ a whole batch, both as a dict of NumPy arrays, `"image"` uint8 [H, W, C] and, wh
 labels, `"label"` int32. It also says its `name`, `image_shape` (H, W, C), `num_classes` (0 without
 labels) and `fingerprint`, a short digest of its content that is saved beside a run, so that changed
 data is noticed. Optional are `class_names`, one text a class, and `labels`, int32 [N], where they
-can be had without decoding the examples; `spec.describe` uses both.
+can be had without decoding the examples; `distinct` says how many different examples there are,
+where its order has each several times; `spec.describe` uses them.
 
 To add a dataset, write `jaxgan/data/<name>.py` with a function that takes `data_dir` and `split`
 and returns a source. A set that fits in memory needs no class of its own: read the files and return

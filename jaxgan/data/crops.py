@@ -67,6 +67,11 @@ class CropSource:
         return self.crop, self.crop, self.pictures.channels
 
     @property
+    def distinct(self) -> int:
+        """How many pictures there are: an epoch has a crop of each."""
+        return len(self.pictures)
+
+    @property
     def fingerprint(self) -> str:
         """Digest of the pictures and of what is cut out of them."""
         digest = hashlib.blake2b(self.pictures.fingerprint.encode(), digest_size=8)

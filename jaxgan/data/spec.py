@@ -17,7 +17,8 @@ class Spec:
 
     Attributes:
       fingerprint: digest of its content.
-      num_examples: how many examples; 0 where unknown (older runs) or endless.
+      num_examples: how many different examples, pictures rather than parts of them; 0 where unknown
+        (older runs) or endless.
       shapes: of one example, by entry: `{"image": (28, 28, 1), "label": ()}`.
       num_classes: number of classes, 0 without labels.
       class_names: one name a class, by label; empty where there are none.
@@ -63,7 +64,7 @@ def describe(source: Any) -> Spec:
     table = getattr(source, "vocabulary", None)
     return Spec(
         fingerprint=source.fingerprint,
-        num_examples=len(source),
+        num_examples=getattr(source, "distinct", len(source)),
         shapes=shapes,
         num_classes=num_classes,
         class_names=tuple(map(str, class_names)) if len(class_names) == num_classes else (),

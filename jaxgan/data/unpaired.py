@@ -14,8 +14,8 @@ EPOCH = 2**20  # examples: as many as an order is still quick to draw for
 class UnpairedSource:
     """An example of one set and one of another, each in an order of its own.
 
-    In an epoch every example of the first set comes equally often; those of the second are drawn
-    at random. Both are functions of the number asked for, so that a batch is one of seed and step.
+    Every example of the first set comes equally often; those of the second are drawn at random.
+    Both are functions of the number asked for, so that a batch is one of seed and step.
 
     Attributes:
       name: of both sets.
@@ -46,6 +46,11 @@ class UnpairedSource:
     def image_shape(self) -> tuple[int, int, int]:
         """Height, width and channels of the first set's images."""
         return self.a.image_shape
+
+    @property
+    def distinct(self) -> int:
+        """How many different examples the first set has: an epoch has each of them once."""
+        return getattr(self.a, "distinct", len(self.a))
 
     @property
     def fingerprint(self) -> str:

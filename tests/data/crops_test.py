@@ -109,6 +109,7 @@ def test_a_crop_as_large_as_its_picture_is_the_picture():
 
 def test_an_epoch_has_a_million_crops_and_its_spec_says_their_shape():
     assert len(SOURCE) == crops.EPOCH // 3 * 3
+    assert spec.describe(SOURCE).num_examples == 3
     assert spec.describe(SOURCE).shapes == {"image": (5, 5, 3)} and spec.describe(SOURCE)
 
 

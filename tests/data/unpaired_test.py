@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxgan.data import arrays, pipeline, unpaired
+from jaxgan.data import arrays, pipeline, spec, unpaired
 from jaxgan.types import UserError
 
 
@@ -19,6 +19,7 @@ def test_each_example_of_the_first_set_comes_equally_often_and_of_the_second_in_
     assert len(source) % 7 == 0 and len(source) > 10**6 - 7
     assert set(np.bincount(found["a"][:, 0, 0, 0])) == {len(source) // 7}
     counts = np.bincount(found["b"][:, 0, 0, 0])[100:]
+    assert spec.describe(source).num_examples == 7
     assert len(counts) == 11 and abs(counts * 11 / len(source) - 1).max() < 0.02
 
 
