@@ -3,6 +3,7 @@
     python -m experiments.evaluate --workdir=runs/mnist
     python -m experiments.evaluate --samples=DIR_OR_NPZ --reference=mnist --data_dir=DIR
     python -m experiments.evaluate --samples=DIR_OR_NPZ --reference=DIR_OR_NPZ --weights=FILE
+    python -m experiments.evaluate --samples=SAMPLES.txt --reference=TEST.txt
 
 Compares --num samples with as many images of the test split, which the generator has not seen, and
 prints every metric beside its floor: what as many training images get. All are chosen at random.
@@ -17,8 +18,9 @@ network. --features=inception are those of the Inception-v3 that the FID is defi
 
 A run whose experiment has a measure of its own, as mixtures, StackedMNIST, restorers, translators
 and generators of text have, gets that; a restorer also of the pictures in --data_dir, and beside
-other methods (--rivals=bm3d,nlm). Of a
-run of several seeds each is scored, and the table has the mean and its 95 % interval. All devices
+other methods (--rivals=bm3d,nlm). Sentences, one a line, are compared with all lines of the
+reference: BLEU, and self-BLEU beside that of as many lines of the reference. Of a run of several
+seeds each is scored, and the table has the mean and its 95 % interval. All devices
 take part. --checkpoint=best scores the checkpoint that scored best in training. Writes
 evaluation.json into the run directory, or beside the samples.
 """
@@ -39,10 +41,14 @@ import numpy as np
 
 from experiments import _trained
 from jaxgan import data, images, parallel, sample, types
-from jaxgan.metrics import evaluate, intervals, modes
+from jaxgan.data import sentences, words
+from jaxgan.metrics import bleu, evaluate, intervals, modes
 from jaxgan.metrics import reference as references
+from jaxgan.metrics import text as texts
 from jaxgan.run import cli, experiment, load, scoring
 from jaxgan.types import UserError
+
+TEXT = ".txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +61,9 @@ class Config(_trained.RunFlags):
     standing_batches: int = cli.field(
         0, "Batches to estimate the generator's batch statistics anew over; 0 for none.", minimum=0
     )
-    samples: str = cli.field("", "Samples to score instead: a folder of images or an .npz file.")
+    samples: str = cli.field(
+        "", "Samples to score instead: a folder of images, an .npz file or a .txt of sentences."
+    )
     reference: str = cli.field(
         "",
         "Images to compare with: a dataset, a folder of images or an .npz file; empty for the "
@@ -124,6 +132,8 @@ def run(config: Config) -> dict[str, Any]:
         trained = config.opened()
     if trained and trained.experiment.score:
         result = _by_task(config, trained, _score(config, trained.experiment.score))
+    elif config.samples.endswith(TEXT):
+        result = _by_sentences(config)
     elif config.rivals or config.noise:
         raise UserError("--rivals and --noise are of restorers: --workdir of experiments.restore")
     else:
@@ -156,6 +166,25 @@ def _by_task(config: Config, trained: load.Trained, score: experiment.Score) -> 
         **{name: [one[name] for one in each] for name in each[0]},
         "floor": dict(score.floor),
         "num_samples": score.num,
+    }
+
+
+def _by_sentences(config: Config) -> dict[str, Any]:
+    """What samples and real sentences say by themselves, each a line of a file."""
+    samples, references = (
+        [words.split(line) for line in sentences.lines_of(pathlib.Path(place).expanduser())]
+        for place in (config.samples, config.reference)
+    )
+    samples = samples[: config.num]
+    found = texts.compare(samples, references)
+    real = bleu.self_bleu(references[: len(samples)])
+    return {
+        "protocol": f"{config.samples} against {config.reference}",
+        "seeds": 1,
+        **{name: [value] for name, value in found.items()},
+        "floor": {f"self_bleu{n}": value for n, value in real.items()},
+        "num_samples": len(samples),
+        "num_references": len(references),
     }
 
 
@@ -280,7 +309,8 @@ def _out_file(config: Config) -> pathlib.Path:
     if config.workdir and not config.out:
         return _own_file(pathlib.Path(config.workdir).expanduser() / "evaluation.json")
     samples = pathlib.Path(config.samples).expanduser()
-    beside = samples.parent if _is_archive(config.samples) else samples
+    is_file = _is_archive(config.samples) or config.samples.endswith(TEXT)
+    beside = samples.parent if is_file else samples
     out = pathlib.Path(config.out).expanduser() if config.out else beside / "evaluation.json"
     if out.parent.is_dir() and os.access(out.parent, os.W_OK):
         return out

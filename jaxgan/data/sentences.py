@@ -195,7 +195,11 @@ def _texygen(kind: str, options: Options) -> Corpus:
 
 
 def _rows(text: str) -> list[Row]:
-    return [Row(line.strip()) for line in text.split("\n") if line.strip()]
+    return [Row(line) for line in _filled(text)]
+
+
+def _filled(text: str) -> list[str]:
+    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _characters(options: Options) -> Corpus:
@@ -337,6 +341,24 @@ def text_of(file: pathlib.Path) -> str:
             " to UTF-8"
         ) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def lines_of(file: pathlib.Path) -> list[str]:
+    """Reads a file of sentences, one a line.
+
+    Args:
+      file: see `text_of`.
+
+    Returns:
+      The lines that are not blank, two or more.
+
+    Raises:
+      UserError: as of `text_of`, or there are fewer.
+    """
+    lines = _filled(text_of(file))
+    if len(lines) < 2:
+        raise UserError(f"{file}: holds fewer than two sentences, one a line; give more")
+    return lines
 
 
 READERS: Mapping[str, Callable[[Options], Corpus]] = {

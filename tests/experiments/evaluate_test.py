@@ -11,8 +11,8 @@ from PIL import Image
 
 from experiments import evaluate, mnist
 from jaxgan import data, parallel
-from jaxgan.data import subsets
-from jaxgan.metrics import classifiers, features, reference, unlabelled, weights
+from jaxgan.data import subsets, words
+from jaxgan.metrics import bleu, classifiers, features, reference, unlabelled, weights
 from jaxgan.metrics import evaluate as metrics
 from jaxgan.run import rundir
 from jaxgan.types import UserError
@@ -330,3 +330,22 @@ def test_an_output_that_cannot_be_written_is_said_first(tmp_path, net):
     options = {"samples": "x.npz", "reference": "digits", "out": str(tmp_path / "no" / "r.json")}
     with pytest.raises(UserError, match="is not a folder that can be written"):
         evaluate.run(_config(tmp_path, net, **options))
+
+
+def test_sentences_are_compared_with_a_file_of_others(tmp_path, capsys):
+    real = ["a cat sits.", "a dog sits down.", "the cat runs.", "the dog runs down."]
+    (tmp_path / "real.txt").write_text("\n".join(real))
+    (tmp_path / "made.txt").write_text("a cat sits.\n\nthe cat sits down.\n")
+    names = {name: str(tmp_path / f"{name}.txt") for name in ("made", "real")}
+    result = evaluate.run(evaluate.Config(samples=names["made"], reference=names["real"]))
+    split = [["a", "cat", "sits", "."], ["the", "cat", "sits", "down", "."]]
+    others = [words.split(line) for line in real]
+    assert result["bleu2"] == [pytest.approx(bleu.bleu(split, others)[2])]
+    assert result["self_bleu3"] == [pytest.approx(bleu.self_bleu(split)[3])]
+    assert result["floor"]["self_bleu3"] == pytest.approx(bleu.self_bleu(others[:2])[3])
+    assert (result["num_samples"], result["num_references"]) == (2, 4)
+    assert "self bleu3" in capsys.readouterr().out
+    assert json.loads((tmp_path / "evaluation.json").read_text()) == result
+    (tmp_path / "made.txt").write_text("a cat sits.\n")
+    with pytest.raises(UserError, match="made.txt: holds fewer than two sentences"):
+        evaluate.run(evaluate.Config(samples=names["made"], reference=names["real"]))
