@@ -28,35 +28,50 @@ class Space:
 
     Attributes:
       sampler: of the generator.
+      layered: searches a w for each layer, W+ of "Image2StyleGAN" by Abdal et al.
+        (https://arxiv.org/abs/1904.03189).
     """
 
     sampler: sample.Sampler
+    layered: bool = False
+
+    @property
+    def styled(self) -> bool:
+        """Whether the generator has w."""
+        return hasattr(self.sampler.gen, "latents")
 
     @property
     def name(self) -> str:
         """What these latents are called."""
-        return "w" if hasattr(self.sampler.gen, "latents") else "z"
+        return ("w+" if self.layered else "w") if self.styled else "z"
 
     @property
     def bound(self) -> float:
         """What components stay within."""
-        if self.name == "w":
+        if self.styled:
             return math.inf
         return {latents.normal: WIDEST, latents.uniform: 1.0}.get(self.sampler.prior, math.inf)
 
     def draw(self, variables: PyTree, key: Any, label: np.ndarray | None, num: int) -> np.ndarray:
-        """Draws latents as samples have them, [num, D]."""
+        """Draws latents as samples have them, [num, D]: of all layers the same."""
         z = self.sampler.draw(key, num)
-        if self.name == "z":
+        if not self.styled:
             return np.asarray(z)
         return np.asarray(_mapped(self.sampler.gen, variables, z, label))
 
+    def spread(self, latent: np.ndarray) -> np.ndarray:
+        """Latents [..., D] as they are searched: [..., layers * D] where each layer has its own."""
+        if not self.layered:
+            return latent
+        return np.concatenate([latent] * self.sampler.gen.num_layers, axis=-1)  # pyright: ignore
+
     def make(self, variables: PyTree, latent: Array, label: Array | None) -> Array:
-        """Makes images of latents."""
+        """Makes images of latents, drawn or searched."""
         gen: Any = self.sampler.gen
-        if self.name == "z":
+        if not self.styled:
             return gen.apply(variables, latent, label, train=False)
-        ws = jnp.repeat(latent[:, None], gen.num_layers, axis=1)
+        each = latent.reshape(latent.shape[0], -1, gen.features)  # of one for all layers, or of all
+        ws = jnp.broadcast_to(each, (len(each), gen.num_layers, gen.features))
         return gen.apply(variables, ws, method=_synthesized)
 
 
@@ -167,6 +182,7 @@ def edited(
       A picture [h, w, C] uint8: a row a direction, the image itself in the middle.
     """
     ways = np.linspace(-REACH, REACH, COLUMNS)
+    directions = space.spread(directions)
     moved = found.latent[number] + ways[None, :, None] * directions[:, None]  # [K, columns, D]
     flat = moved.reshape(-1, moved.shape[-1]).astype(np.float32)
     label = None if found.label is None else np.full(len(flat), found.label[number], np.int32)

@@ -5,8 +5,9 @@
 
 Each image's search starts from the --restarts most similar of 2,048 samples, side by side, and
 keeps the best after --steps of Adam; two thirds of them are taken by the best quarter alone. It
-goes on in z, of StyleGAN2 in w. Of a conditional run the
-starts have --label, or without it each class at least once.
+goes on in z, of StyleGAN2 in w, or with --space=w+ in a w for each layer, which comes nearer and
+leaves what samples look like. Of a conditional run the starts have --label, or without it each
+class at least once.
 
 The distance is the root mean square over pixels, in levels of 255. The mean is printed beside that
 of as many of the generator's own samples, which it can make for certain: what is beyond is not the
@@ -14,7 +15,8 @@ search, but what the generator cannot make. Into a new folder --out are written
 
     inversion.png          a row of images above a row of what was made of them
     reconstructions/       these, by the names of the images
-    latents.npz            z or w [N, dim], label where conditional, distance, name
+    latents.npz            z or w [N, dim], w+ [N, layers, dim]; label where conditional, distance,
+                           name
     inversion.json         the numbers
     edits/                 with --edit=N, for each of the first eight images a row a direction
 
@@ -54,6 +56,11 @@ class Config(_trained.GeneratorFlags):
         "", "Label or class name of the images, of conditional runs; empty to try all."
     )
     restarts: int = cli.field(8, "Starts of each image's search.", minimum=1)
+    space: str = cli.field(
+        "",
+        "Of StyleGAN2, what is searched: w, or w+, a w for each layer. Empty for w.",
+        choices=("", "w", "w+"),
+    )
     steps: int = cli.field(300, "Steps of each search.", minimum=1)
     rate: float = cli.field(
         0.1, "Size of the first steps, in standard deviations of latents.", above=0
@@ -71,7 +78,9 @@ def run(config: Config) -> dict[str, float]:
     variables, sampler = config.variables(trained), trained.experiment.sample
     if not isinstance(sampler, sample.Sampler) or len(trained.spec.shapes.get("image", ())) != 3:
         raise UserError(f"--workdir={config.workdir}: not a generator of images from latents")
-    space = _latents.Space(sampler)
+    space = _latents.Space(sampler, layered=config.space == "w+")
+    if config.space and not space.styled:
+        raise UserError(f"--space={config.space} is of StyleGAN2; this generator has z alone")
     real = _latents.read(config.images, trained.spec.shapes["image"])
     search = _Search(config, space, variables, _label(config, trained))
     edit = _editor(config, search)
@@ -134,7 +143,7 @@ class _Search:
     def _one(self) -> tuple[Any, Any]:
         """The shape of one latent and its label."""
         sampler = self.space.sampler
-        dim = sampler.dim if self.space.name == "z" else sampler.gen.features  # pyright: ignore
+        dim = sampler.gen.features if self.space.styled else sampler.dim  # pyright: ignore
         label = jax.ShapeDtypeStruct((1,), np.int32) if sampler.label_counts else None
         return jax.ShapeDtypeStruct((1, dim), np.float32), label
 
@@ -161,7 +170,7 @@ class _Search:
                 self.space.make,
                 self.variables,
                 real,
-                self.pool[rows],
+                self.space.spread(self.pool[rows]),
                 label=None if self.label is None else self.label[rows],
                 steps=config.steps,
                 rate=config.rate * float(self.pool.std(0).mean()),
@@ -181,7 +190,10 @@ def _write(
     (folder / "reconstructions").mkdir()
     for name, image in zip(real, images.to_uint8(found.image), strict=True):
         images.save_png(folder / "reconstructions" / f"{name}.png", image)
-    arrays: dict[str, Any] = {space.name: found.latent, "name": np.array(list(real))}
+    latent = found.latent
+    if space.layered:
+        latent = latent.reshape(len(latent), space.sampler.gen.num_layers, -1)  # pyright: ignore
+    arrays: dict[str, Any] = {space.name: latent, "name": np.array(list(real))}
     if found.label is not None:
         arrays["label"] = found.label
     np.savez_compressed(folder / "latents.npz", distance=127.5 * found.distance, **arrays)
@@ -195,7 +207,7 @@ def _editor(
         if search.label is None:
             raise UserError("--along=classes: the run has no labels; use --along=pca")
         return lambda found, names: {"classes": _as_classes(search, found, config.edit)}
-    features = None if search.space.name == "w" else _latents.features(search.made)
+    features = None if search.space.styled else _latents.features(search.made)
     limit = (
         search.pool.shape[1] if features is None else min(features.shape[1], search.pool.shape[1])
     )
@@ -220,8 +232,9 @@ def _as_classes(search: _Search, found: invert.Inverted, num: int) -> np.ndarray
     rows = []
     for k in list(centroids)[:num]:
         moved = latent
-        if space.name == "w":
-            moved = latent + centroids[k] - np.stack([centroids[own] for own in label])
+        if space.styled:
+            way = np.stack([centroids[k] - centroids[own] for own in label])
+            moved = latent + space.spread(way)
         labels = np.full(len(latent), k, np.int32)
         rows.append(invert.made(space.make, search.variables, moved, labels))
     return images.grid(images.to_uint8(np.concatenate(rows)), columns=len(latent))

@@ -99,18 +99,24 @@ def test_a_label_that_is_given_is_kept_and_classes_are_rows(photos, tmp_path):
         assert picture.size == (2 * 10 + 2, 3 * 10 + 2)
 
 
-def test_a_style_based_generator_is_searched_and_edited_in_w():
+@pytest.mark.parametrize("layered", [False, True])
+def test_a_style_based_generator_is_searched_and_edited_in_w(layered):
     gen = stylegan2.Generator(8, 1, (4, 4), features=4, mapping_layers=1)
     fresh = jax.jit(lambda key: gen.init(key, jnp.zeros((1, 4)), train=False))
-    space = _latents.Space(sample.Sampler(gen, 4))
-    assert space.name == "w" and space.bound == np.inf
+    space = _latents.Space(sample.Sampler(gen, 4), layered=layered)
+    assert space.name == ("w+" if layered else "w") and space.bound == np.inf
     config = invert.Config(restarts=2, steps=3, edit=2)
     search = invert._Search(config, space, fresh(jax.random.key(0)), None)
     w = space.draw(search.variables, jax.random.key(1), None, 2)
     made = inversion.made(space.make, search.variables, w, None)
     expected = space.sampler(search.variables, jax.random.key(1), 2)["image"]
     np.testing.assert_allclose(made, expected, atol=1e-5)
-    edits = invert._editor(config, search)(search(made, "images"), ["a", "b"])
+    np.testing.assert_array_equal(
+        inversion.made(space.make, search.variables, space.spread(w), None), made
+    )
+    found = search(made, "images")
+    assert found.latent.shape == (2, 4 * 4 if layered else 4)
+    edits = invert._editor(config, search)(found, ["a", "b"])
     assert list(edits) == ["a", "b"] and edits["a"].shape == (2 * 10 + 2, 7 * 10 + 2, 1)
 
 
@@ -148,6 +154,7 @@ def test_an_image_of_another_shape_is_one_line(tmp_path, shape, message):
         ({"label": "3"}, "--label=3: the run has labels 0 to 2"),
         ({"member": 1}, "--member=1: the run has 1"),
         ({"edit": 5}, "--edit=5: there are 4 directions"),
+        ({"space": "w+"}, "--space=w. is of StyleGAN2; this generator has z alone"),
     ],
 )
 def test_mistakes_are_named(photos, tmp_path, settings, message):
