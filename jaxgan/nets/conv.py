@@ -143,6 +143,20 @@ def _dot_filter_grad(window: Window, x: Array, g: Array) -> Array:
     return jax.linear_transpose(functools.partial(_flat_kernel, window), kernel)(flat)[0]
 
 
+def _turned_filter_grad(window: Window, x: Array, g: Array) -> Array:
+    """Pulls back to the kernel with input and output in each other's place, for few outputs.
+
+    Of stride 1, `x[i + k - p, c] g[i, o]` is `g[j + k' - p', o] x[j, c]` with k' counted from the
+    other end: one product on the patches of g.
+    """
+    pads = [
+        (kernel - 1 - before, kernel - 1 - after)
+        for kernel, (before, after) in zip(window.kernel, window.padding, strict=True)
+    ]
+    turned = Window(window.outputs, window.kernel, padding=(pads[0], pads[1]))
+    return _dot_filter_grad(turned, g, x)[::-1, ::-1].swapaxes(2, 3)
+
+
 def _tap_filter_grad(window: Window, x: Array, g: Array) -> Array:
     """Pulls back to the kernel tap by tap: each is one product over batch and pixels."""
     (kh, kw), (sh, sw), (rows, columns) = window.kernel, window.strides, window.outputs
@@ -282,6 +296,8 @@ def _cpu_filter_grad(window: Window, x: Array, g: Array) -> Array:
         return _group_by_group(_cpu_filter_grad, window, x, g)
     if _image_channels(x.shape[-1]):
         return _dot_filter_grad(window, x, g)
+    if _image_channels(g.shape[-1]) and window.strides == (1, 1):
+        return _turned_filter_grad(window, x, g)
     form = _tap_filter_grad if _taps_are_faster(window, x, g) else _lax_filter_grad
     return form(window, *_materialised(x, g))
 

@@ -109,6 +109,19 @@ def _check_roads(window, channels):
         _close(other, reference)
 
 
+@pytest.mark.parametrize("size, kernel, padding", [
+    ((8, 6), (4, 4), ((1, 1), (1, 1))),
+    ((6, 9), (5, 2), ((0, 3), (-1, 2))),
+    ((7, 7), (1, 3), ((-2, 0), (4, 0))),
+])  # fmt: skip
+def test_the_filter_gradient_of_few_outputs_is_laxs(size, kernel, padding):
+    window = conv.Window(size, kernel, padding=padding)
+    x, _, g = _arrays(window, 20)
+    reference = _references(window)[conv.filter_grad](x, g)
+    _close(conv._turned_filter_grad(window, x, g), reference)
+    _close(conv.filter_grad(window, x, g), reference)
+
+
 @pytest.mark.parametrize("size, kernel, strides, padding", [
     ((8, 6), (4, 4), (2, 2), ((1, 1), (1, 1))),
     ((6, 9), (5, 4), (2, 3), ((1, 2), (0, 3))),
