@@ -156,6 +156,7 @@ def test_the_language_model_learns_which_word_follows(tmp_path):
         ({"method": "mle", "pretrain_steps": 5}, "--method=mle has none of"),
         ({"method": "seqgan", "penalty": "r1"}, "--penalty=r1 needs images"),
         ({"method": "seqgan", "accumulate": 2}, "--accumulate=2 is for --method=mle and relgan"),
+        ({"method": "relgan", "representations": 3}, "--representations=3 does not divide 64"),
         ({"method": "gan"}, "gan"),
     ],
 )
