@@ -143,18 +143,24 @@ def _dot_filter_grad(window: Window, x: Array, g: Array) -> Array:
     return jax.linear_transpose(functools.partial(_flat_kernel, window), kernel)(flat)[0]
 
 
-def _turned_filter_grad(window: Window, x: Array, g: Array) -> Array:
-    """Pulls back to the kernel with input and output in each other's place, for few outputs.
-
-    Of stride 1, `x[i + k - p, c] g[i, o]` is `g[j + k' - p', o] x[j, c]` with k' counted from the
-    other end: one product on the patches of g.
-    """
-    pads = [
+def _turned(window: Window) -> Window:
+    """Of stride 1, the convolution whose input is this one's output: its patches are of few."""
+    top, left = (
         (kernel - 1 - before, kernel - 1 - after)
         for kernel, (before, after) in zip(window.kernel, window.padding, strict=True)
-    ]
-    turned = Window(window.outputs, window.kernel, padding=(pads[0], pads[1]))
-    return _dot_filter_grad(turned, g, x)[::-1, ::-1].swapaxes(2, 3)
+    )
+    return Window(window.outputs, window.kernel, padding=(top, left))
+
+
+def _turned_conv(window: Window, x: Array, w: Array) -> Array:
+    """Convolves to few outputs: adds up what each input gives to the outputs around it."""
+    form = _transposed_in_input(_dot_conv)
+    return form(_turned(window), x, w[::-1, ::-1].swapaxes(2, 3))
+
+
+def _turned_filter_grad(window: Window, x: Array, g: Array) -> Array:
+    """Pulls back to the kernel of few outputs: one product on the patches of their cotangent."""
+    return _dot_filter_grad(_turned(window), g, x)[::-1, ::-1].swapaxes(2, 3)
 
 
 def _tap_filter_grad(window: Window, x: Array, g: Array) -> Array:
@@ -257,6 +263,10 @@ def _image_channels(channels: int) -> bool:
     return channels <= 4
 
 
+def _makes_image(window: Window, outputs: int) -> bool:
+    return _image_channels(outputs) and window.strides == (1, 1)
+
+
 def _group_by_group(form, window: Window, a: Array, b: Array) -> Array:
     """Applies one of the three maps to each group by itself, which has its share of last axes.
 
@@ -271,7 +281,12 @@ def _group_by_group(form, window: Window, a: Array, b: Array) -> Array:
 def _cpu_conv(window: Window, x: Array, w: Array) -> Array:
     if window.groups > 1:
         return _group_by_group(_cpu_conv, window, x, w)
-    form = _dot_conv if _image_channels(x.shape[-1]) else _lax_conv
+    if _image_channels(x.shape[-1]):
+        form = _dot_conv
+    elif _makes_image(window, w.shape[-1]) and math.prod(window.kernel) <= 49:
+        form = _turned_conv  # from 9 x 9 on the sum over the kernel takes longer
+    else:
+        form = _lax_conv
     return form(window, x, w)
 
 
@@ -296,7 +311,7 @@ def _cpu_filter_grad(window: Window, x: Array, g: Array) -> Array:
         return _group_by_group(_cpu_filter_grad, window, x, g)
     if _image_channels(x.shape[-1]):
         return _dot_filter_grad(window, x, g)
-    if _image_channels(g.shape[-1]) and window.strides == (1, 1):
+    if _makes_image(window, g.shape[-1]):
         return _turned_filter_grad(window, x, g)
     form = _tap_filter_grad if _taps_are_faster(window, x, g) else _lax_filter_grad
     return form(window, *_materialised(x, g))

@@ -114,12 +114,12 @@ def _check_roads(window, channels):
     ((6, 9), (5, 2), ((0, 3), (-1, 2))),
     ((7, 7), (1, 3), ((-2, 0), (4, 0))),
 ])  # fmt: skip
-def test_the_filter_gradient_of_few_outputs_is_laxs(size, kernel, padding):
+def test_the_maps_to_few_outputs_are_laxs(size, kernel, padding):
     window = conv.Window(size, kernel, padding=padding)
-    x, _, g = _arrays(window, 20)
-    reference = _references(window)[conv.filter_grad](x, g)
-    _close(conv._turned_filter_grad(window, x, g), reference)
-    _close(conv.filter_grad(window, x, g), reference)
+    x, w, g = _arrays(window, 20)
+    references = _references(window)
+    _close(conv._turned_conv(window, x, w), references[conv.conv](x, w))
+    _close(conv._turned_filter_grad(window, x, g), references[conv.filter_grad](x, g))
 
 
 @pytest.mark.parametrize("size, kernel, strides, padding", [
