@@ -112,6 +112,10 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
         return None
     if not config.workdir:
         raise UserError("--workdir is empty; name the directory of the run")
+    if new and config.init_players != "both" and not config.init_from:
+        raise UserError(
+            f"--init_players={config.init_players} needs --init_from=RUN, whose players they are"
+        )
     tidy.check_path(place.resolve())
 
     def fresh() -> GANState:

@@ -137,6 +137,12 @@ def test_contradictions_are_refused(tmp_path):
         runs.config(tmp_path, freeze_disc=1, init_from="a", init_players="gen")
 
 
+def test_players_of_no_run_are_refused_before_a_directory_is_made(tmp_path):
+    with pytest.raises(UserError, match="--init_players=gen needs --init_from=RUN"):
+        _run(tmp_path / "run", init_players="gen")
+    assert not (tmp_path / "run").exists()
+
+
 def test_all_seeds_begin_with_one_run_or_each_with_its_own(source, tmp_path):
     workdir, trained = source
     _run(tmp_path / "both", num_steps=2, seeds=2, init_from=str(workdir), freeze_disc=1)
