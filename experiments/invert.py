@@ -5,9 +5,9 @@
 
 Each image's search starts from the --restarts most similar of 2,048 samples, side by side, and
 keeps the best after --steps of Adam; two thirds of them are taken by the best quarter alone. It
-goes on in z, of StyleGAN2 in w, or with --space=w+ in a w for each layer, which comes nearer and
-leaves what samples look like. Of a conditional run the starts have --label, or without it each
-class at least once.
+goes on in z, of StyleGAN2 in w, or with --space=w+ in a w for each layer, which comes nearer but
+may leave the latents that G was trained on. Of a conditional run the starts have --label, or
+without it each class at least once.
 
 The distance is the root mean square over pixels, in levels of 255. The mean is printed beside that
 of as many of the generator's own samples, which it can make for certain: what is beyond is not the
