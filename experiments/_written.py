@@ -13,7 +13,7 @@ from flax import linen as nn
 from jaxgan import sample, sentences
 from jaxgan.data import arrays, grammar, text
 from jaxgan.data.spec import Spec
-from jaxgan.data.vocabulary import Vocabulary
+from jaxgan.data.vocabulary import UNKNOWN, Vocabulary
 from jaxgan.losses import text as losses
 from jaxgan.metrics import text as metrics
 from jaxgan.nets import rnn
@@ -102,7 +102,7 @@ def write(
     top_k: int | None = None,
     **options: Any,
 ) -> Entries:
-    """Writes sentences, some at a time.
+    """Writes sentences, some at a time, without the word that stands for unknown ones.
 
     Args:
       module: the generator.
@@ -131,8 +131,11 @@ def write(
 
 @functools.lru_cache(maxsize=16)
 def _generate(module: nn.Module, num: int, length: int, top_k: int | None) -> Callable[..., Any]:
+    without = () if sentences.module_end(module) is None else (UNKNOWN,)
+
     def run(key: Key, variables: PyTree, **options: Any) -> sentences.Sentences:
-        return sentences.generate(key, module, variables, num, length, top_k=top_k, **options)
+        options |= {"top_k": top_k, "without": without}
+        return sentences.generate(key, module, variables, num, length, **options)
 
     return jax.jit(run)
 
@@ -302,7 +305,9 @@ def score(config: Any, gen: nn.Module, sampler: Sampler, spec: Spec) -> Score:
     Returns:
       The measure: "nll" of held-out text, in nats a token, and "perplexity"; what
       `metrics.text.compare` says of samples; of the oracle "oracle" instead, its mean nats a token
-      of samples; of the grammar also "correct" and "new", shares of the samples.
+      of samples; of the grammar also "correct" and "new", shares of the samples; of classes
+      "agreement", the share of samples that a classifier of the training text finds in the class
+      asked for, and "floor_agreement", that of held-out text.
     """
 
     def draw(variables: PyTree, key: Key, num: int, *, temperature: float = 1.0) -> Entries:
@@ -330,6 +335,10 @@ def score(config: Any, gen: nn.Module, sampler: Sampler, spec: Spec) -> Score:
             written = [vocabulary.join(tokens) for tokens in samples]
             known = set(train.lines)
             found |= metrics.correctness(written, grammar.is_correct, known)
+        if spec.num_classes:
+            classes = metrics.classifier(split[1], train.labels)
+            found["agreement"] = float(np.mean(classes(samples) == entries["label"]))
+            found["floor_agreement"] = float(np.mean(classes(split[0]) == test.labels))
         return found
 
     return Score(

@@ -5,6 +5,7 @@ The generator is a Flax module with the methods of `nets.rnn.Generator` (`begin`
 `categorical`); each random function has a deterministic twin that takes those numbers.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import chex
@@ -45,6 +46,7 @@ def generate(
     source_length: Array | None = None,
     temperature: float | Array = 1.0,
     top_k: int | None = None,
+    without: Sequence[int] = (),
     prompt: Array | None = None,
 ) -> Sentences:
     """Writes sentences.
@@ -60,6 +62,7 @@ def generate(
       source_length: [N] int32, of one with an encoder.
       temperature: that logits are divided by; 0 takes the most likely token.
       top_k: tokens that may be drawn, the most likely ones; None for all.
+      without: tokens that are never drawn, such as the one that stands for unknown words.
       prompt: [N, P] or [P] int32, the tokens that sentences begin with.
 
     Returns:
@@ -77,6 +80,7 @@ def generate(
         source_length=source_length,
         temperature=temperature,
         top_k=top_k,
+        without=without,
         prompt=prompt,
     )
 
@@ -91,6 +95,7 @@ def decode(
     source_length: Array | None = None,
     temperature: float | Array = 1.0,
     top_k: int | None = None,
+    without: Sequence[int] = (),
     prompt: Array | None = None,
 ) -> Sentences:
     """Writes the sentences that given numbers choose; `generate` without its key.
@@ -104,6 +109,7 @@ def decode(
       source_length: as in `generate`.
       temperature: as in `generate`.
       top_k: as in `generate`.
+      without: as in `generate`.
       prompt: as in `generate`.
 
     Returns:
@@ -114,11 +120,10 @@ def decode(
     """
     num, length = uniforms.shape
 
-    def choose(uniform: Array, logits: Array) -> tuple[Array, Array]:
-        return categorical.draw(uniform, categorical.sharpened(logits, temperature, top_k=top_k))
-
-    def chosen(token: Array, logits: Array) -> Array:
-        return categorical.log_prob(categorical.sharpened(logits, temperature, top_k=top_k), token)
+    def sharpened(logits: Array) -> Array:
+        if without:
+            logits = logits.at[:, jnp.asarray(without)].set(-jnp.inf)
+        return categorical.sharpened(logits, temperature, top_k=top_k)
 
     given = _prompt(prompt, num, length)
     carry = module.apply(variables, num, label, source, source_length, method="begin")
@@ -127,10 +132,11 @@ def decode(
         carry, token, over = state
         uniform, forced, is_forced = at
         carry, logits = _logits(module, variables, carry, token)
-        token, log_prob = choose(uniform, logits)
+        logits = sharpened(logits)
+        token, log_prob = categorical.draw(uniform, logits)
         if prompt is not None:
             token = jnp.where(is_forced, forced, token)
-            log_prob = chosen(token, logits)
+            log_prob = categorical.log_prob(logits, token)
         token, log_prob = jnp.where(over, 0, token), jnp.where(over, 0.0, log_prob)
         return (carry, token, over | _is_end(module, token)), (token, log_prob)
 

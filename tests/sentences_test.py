@@ -23,7 +23,9 @@ def built(cell="lstm", end=2):
     return module, jax.tree.map(lambda x: 5.0 * x, variables)
 
 
-_generate = jax.jit(sentences.generate, static_argnums=(1, 3, 4), static_argnames=("top_k",))
+_generate = jax.jit(
+    sentences.generate, static_argnums=(1, 3, 4), static_argnames=("top_k", "without")
+)
 
 
 def generate(key, cell="lstm", end=2, num=N, **options):
@@ -73,6 +75,16 @@ def test_top_k_draws_from_the_k_likeliest_with_their_shares():
     mask = np.asarray(losses.token_mask(made.length, T)) > 0
     assert set(rank[mask]) == {0, 1}
     kept = np.where(logits >= np.sort(logits)[..., -2:-1], logits, -np.inf)
+    want = losses.token_log_probs(kept, made.text)
+    np.testing.assert_allclose(np.asarray(made.log_prob)[mask], want[mask], atol=1e-4)
+
+
+def test_what_is_left_out_is_never_drawn_and_the_rest_keeps_its_shares():
+    plain, made = generate(KEY, num=200), generate(KEY, num=200, without=(1, 4))
+    assert {1, 4} <= set(np.ravel(plain.text)) and not {1, 4} & set(np.ravel(made.text))
+    kept = np.array(read(made.text))
+    kept[..., [1, 4]] = -np.inf
+    mask = np.asarray(losses.token_mask(made.length, T)) > 0
     want = losses.token_log_probs(kept, made.text)
     np.testing.assert_allclose(np.asarray(made.log_prob)[mask], want[mask], atol=1e-4)
 

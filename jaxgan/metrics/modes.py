@@ -136,6 +136,7 @@ _WRITTEN = {
     "correct": (3, ""),
     "new": (3, ""),
     "copied": (3, ""),
+    "agreement": (3, ""),
 }
 
 

@@ -127,9 +127,16 @@ def test_a_run_that_is_stopped_in_any_stage_ends_as_one_that_is_not(tmp_path):
 
 def test_sentences_are_of_the_class_asked_for_and_say_so(tmp_path):
     settings = config("mle", dataset="csv", data_dir=table(), workdir=str(tmp_path / "run"))
-    settings = {"num_steps": 1, "sample_every": 1, "save_every": 1, **vars(settings)}
-    settings |= {"num_steps": 1, "sample_every": 1, "save_every": 1}
-    text.run(text.Config(**settings))
+    every = {"num_steps": 1, "sample_every": 1, "save_every": 1, "eval_every": 1}
+    text.run(text.Config(**{**vars(settings), **every}))
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    scored = next(line for line in map(json.loads, lines) if "eval/nll" in line)
+    assert 0 <= scored["eval/agreement"] <= 1 and scored["eval/floor_agreement"] in (
+        0,
+        0.5,
+        0.75,
+        1,
+    )
     shown = (tmp_path / "run" / "samples" / "step_00000001.txt").read_text().splitlines()
     assert [line[:3] for line in shown] == ["[x]", "[y]"] * 2
     out = tmp_path / "y.txt"

@@ -34,6 +34,15 @@ def test_correct_new_and_different_sums():
     assert found == {"correct": 4 / 5, "new": 3 / 5, "different": 2 / 5}
 
 
+def test_a_classifier_knows_what_its_classes_differ_in():
+    of = [list("abx"), list("bay"), list("cdx"), list("dcy")] * 5
+    classes = text.classifier(of, [3, 3, 7, 7] * 5)
+    # Words neither class has count for nothing, and of the same words the order does.
+    assert list(classes([list("ab"), list("zdz"), list("cd")])) == [3, 7, 7]
+    pairs = text.classifier([list("abc"), list("cba")] * 5, [0, 1] * 5)
+    assert list(pairs([list("ab"), list("ba")])) == [0, 1]
+
+
 def test_everything_is_measured_at_once():
     found = text.compare(SAMPLES, [list("abab"), list("xyz")], training=[list("e")])
     names = [f"{kind}{n}" for kind in ("bleu", "self_bleu") for n in (2, 3, 4, 5)]
@@ -52,6 +61,12 @@ def test_no_samples_are_refused():
         lambda: text.unique([]),
         lambda: text.length_distance([], SAMPLES),
         lambda: text.correctness([], grammar.is_correct, []),
+        lambda: text.classifier([], []),
     ):
         with pytest.raises(UserError, match="no s(amples|entences)"):
             measure()
+
+
+def test_one_class_is_refused():
+    with pytest.raises(UserError, match="all sentences are of one class"):
+        text.classifier(SAMPLES, [1, 1, 1, 1])
