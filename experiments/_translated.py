@@ -11,6 +11,7 @@ import numpy as np
 from experiments import _looks
 from jaxgan import images, parallel
 from jaxgan.metrics import features, frechet, restoration, retrieval, unlabelled, weights
+from jaxgan.metrics import reference as references
 from jaxgan.run.experiment import Score
 from jaxgan.translate import Translator
 from jaxgan.types import Key, PyTree
@@ -121,7 +122,8 @@ def score(
 def _codes(source: Any) -> tuple[Any, np.ndarray]:
     """The autoencoder of a look's training images: its feature function, and their features."""
     train = _looks.some(source, 2000)
-    params = unlabelled.train_autoencoder(train, num_steps=AUTOENCODER_STEPS)
+    options = {"cache": references.CACHE, "num_steps": AUTOENCODER_STEPS}
+    params = references.open_autoencoder(train, dataset=source.name, **options)
     feature_fn = unlabelled.encoder_features(params, image_shape=train.shape[1:])
     return feature_fn, _features(feature_fn, train)
 

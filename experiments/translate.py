@@ -99,6 +99,11 @@ class Config(AdversarialConfig):
         "How G doubles maps: by transposed convolutions, as published, or after enlargement.",
         choices=resample.UPS,
     )
+    residual: bool = cli.field(
+        False,
+        "Adds what G makes to the image, so that it begins by copying: for looks that are near "
+        "each other.",
+    )
     disc_widths: str = cli.field("64,128,256", "Feature maps of D, from the image on.")
     cycle_weight: float = cli.field(10.0, "Of CycleGAN: weight of the way back.", minimum=0)
     identity_weight: float = cli.field(
@@ -230,6 +235,7 @@ def _generator(config: Config) -> nn.Module:
         width=config.width,
         blocks=config.blocks,
         up=config.up,
+        residual=config.residual,
         axis_name=config.axis_name,
         dtype=jnp.dtype(config.compute_dtype),
         remat=config.remat,

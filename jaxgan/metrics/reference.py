@@ -17,7 +17,7 @@ from jaxgan.data.arrays import MissingSplit
 from jaxgan.data.registry import Source
 from jaxgan.metrics import features, unlabelled, weights
 from jaxgan.metrics.features import FeatureFn, Place
-from jaxgan.types import UserError
+from jaxgan.types import PyTree, UserError
 
 KINDS = ("classifier", "inception", "autoencoder", "random")
 SPLITS = ("test", "train", "all")
@@ -171,7 +171,7 @@ def open_features(
         record = {"name": kind, "seed": 0, "sha256": unlabelled.digest(params)}
         return unlabelled.encoder_features(params, image_shape=shape), record
     if kind == "autoencoder":
-        return _open_autoencoder(dataset, train, cache)
+        return _autoencoder_features(dataset, train, cache)
     options = {"image_shape": shape, "data_dir": data_dir, "path": path}
     options["fingerprint"] = train.fingerprint if dataset in weights.UNNAMED else ""
     if not train.num_classes and not path and not weights.find_classifier(dataset, **options):
@@ -183,25 +183,42 @@ def open_features(
     return features.classifier_features(params), {"name": kind, **known}
 
 
-def _open_autoencoder(
+def open_autoencoder(
+    images: np.ndarray, *, dataset: str, cache: str = CACHE, num_steps: int = 800
+) -> PyTree:
+    """Trains the autoencoder of images, or finds the one trained before.
+
+    Args:
+      images: [N, H, W, C] uint8.
+      dataset: what they are called, for the record.
+      cache: directory of autoencoders; empty to keep none.
+      num_steps: of training.
+
+    Returns:
+      Parameters for `unlabelled.encoder_features`.
+    """
+    name = _name(images, f"{AUTOENCODER_RECIPE}-{num_steps}")
+    path = pathlib.Path(cache).expanduser() / f"autoencoder_{name}"
+    if cache and path.is_file():
+        with contextlib.suppress(UserError):  # damaged: trained again
+            return weights.load(path)[0]
+    print(f"training an autoencoder on {len(images)} images, for the features", flush=True)
+    params = unlabelled.train_autoencoder(images, num_steps=num_steps)
+    if cache:
+        with contextlib.suppress(UserError):  # nothing can be written there: not kept
+            weights.save(path, params, {"dataset": dataset, "images": len(images)})
+    return params
+
+
+def _autoencoder_features(
     dataset: str, train: Source, cache: str
 ) -> tuple[FeatureFn, dict[str, object]]:
-    """Trains the autoencoder of training images, or finds the one trained before."""
+    """The features of an autoencoder of training images, and their record."""
     most = max(
         MIN_IMAGES, min(AUTOENCODER_IMAGES, AUTOENCODER_BYTES // math.prod(train.image_shape))
     )
     images = take(train, most)
-    path = pathlib.Path(cache).expanduser() / f"autoencoder_{_name(images, AUTOENCODER_RECIPE)}"
-    params = None
-    if cache and path.is_file():
-        with contextlib.suppress(UserError):  # damaged: trained again
-            params = weights.load(path)[0]
-    if params is None:
-        print(f"training an autoencoder on {len(images)} images, for the features", flush=True)
-        params = unlabelled.train_autoencoder(images)
-        if cache:
-            with contextlib.suppress(UserError):  # nothing can be written there: not kept
-                weights.save(path, params, {"dataset": dataset, "images": len(images)})
+    params = open_autoencoder(images, dataset=dataset, cache=cache)
     record = {"name": "autoencoder", "dataset": dataset, "images": len(images)}
     record["sha256"] = unlabelled.digest(params)
     return unlabelled.encoder_features(params, image_shape=train.image_shape), record

@@ -34,6 +34,8 @@ class Generator(nn.Module):
       up: how the image is doubled: by "transposed" convolutions, as published, or by convolutions
         of "bilinear" enlargements, which leave no checkerboards.
       norm: "instance", "batch" or "none".
+      residual: adds what it makes to the image, which must have as many channels, and begins with
+        nothing to add, in place of the published tanh: for looks that are near each other.
       axis_name: the mapped axis that batch statistics are averaged over, under `pmap`.
       dtype: of the computation; parameters and the image are float32.
       remat: computes each block anew in the backward pass: less memory, more time.
@@ -44,6 +46,7 @@ class Generator(nn.Module):
     blocks: int = 9
     up: str = "transposed"
     norm: str = "instance"
+    residual: bool = False
     axis_name: str | None = None
     dtype: Any = jnp.float32
     remat: bool = False
@@ -58,9 +61,9 @@ class Generator(nn.Module):
           encoded: returns what the first half sees of the image, and makes none.
 
         Returns:
-          [B, H, W, channels] float32 in [-1, 1]; or the activations that CUT compares, five of [B,
-          h, w, features]: the image, both halvings before their norms, the first block and the
-          middle one (see `PatchProjection`).
+          [B, H, W, channels] float32 in [-1, 1], of a residual network perhaps a little outside; or
+          the activations that CUT compares, five of [B, h, w, features]: the image, both halvings
+          before their norms, the first block and the middle one (see `PatchProjection`).
         """
         chex.assert_rank(image, 4)
         lookup(dict.fromkeys(resample.UPS), self.up, "up")
@@ -85,8 +88,10 @@ class Generator(nn.Module):
                 return seen
         for i in (1, 0):
             x = self._activated(self._doubled(x, self.width * 2**i, f"up_{i}"), f"up_{i}", train)
-        x = self._conv(reflected(x, 3), self.channels, 7, "to_image")
-        return jnp.tanh(x.astype(jnp.float32))[:, :height, :width]
+        init = nn.initializers.zeros_init() if self.residual else _INIT
+        x = self._conv(reflected(x, 3), self.channels, 7, "to_image", kernel_init=init)
+        x = x.astype(jnp.float32)[:, :height, :width]
+        return image + x if self.residual else jnp.tanh(x)
 
     def _block(self, x: Array, name: str, train: bool) -> Array:
         features = x.shape[-1]
@@ -111,18 +116,14 @@ class Generator(nn.Module):
         )
         return up(x)
 
-    def _conv(
-        self, x: Array, features: int, kernel: int, name: str, strides: int = 1, padding: Any = 0
-    ) -> Array:
+    def _conv(self, x: Array, features: int, kernel: int, name: str, **options: Any) -> Array:
         conv = layers.Conv(
             features,
             kernel,
-            strides=strides,
-            padding=padding,
             use_bias=self.norm != "batch" or name == "to_image",
-            kernel_init=_INIT,
             dtype=self.dtype,
             name=name,
+            **{"padding": 0, "kernel_init": _INIT, **options},
         )
         return conv(x)
 

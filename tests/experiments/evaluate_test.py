@@ -1,6 +1,5 @@
 """Scoring a run, and a file of samples, beside the floor."""
 
-import functools
 import json
 
 import jax
@@ -153,8 +152,11 @@ def test_images_sorted_by_class_are_scored_on_all_their_classes(tmp_path, monkey
 def test_images_without_labels_are_scored_and_the_features_named(
     tmp_path, monkeypatch, capsys, kind
 ):
-    short = functools.partial(unlabelled.train_autoencoder, num_steps=2)
-    monkeypatch.setattr(unlabelled, "train_autoencoder", short)
+    monkeypatch.setattr(
+        unlabelled,
+        "train_autoencoder",
+        lambda images, num_steps, train=unlabelled.train_autoencoder: train(images, num_steps=2),
+    )
     result = _digits_as_samples(tmp_path, "", features=kind)
     assert result["features"]["name"] == kind and "score" not in result
     assert kind in capsys.readouterr().out.splitlines()[-3]

@@ -65,6 +65,7 @@ def test_every_method_has_a_step_and_tells_its_losses(method):
 @pytest.mark.slow  # compiles the step and the scores
 def test_a_run_is_scored_shown_resumed_and_applied_both_ways(tmp_path, monkeypatch):
     monkeypatch.setattr(_translated, "AUTOENCODER_STEPS", 2)
+    monkeypatch.setattr(_translated.references, "CACHE", "")
     options = {"num_steps": 4, "save_every": 2, "sample_every": 4, "hidden_pairs": True}
     ours = translate.run(config("cyclegan", workdir=str(tmp_path / "ours"), **options))
     for num in (2, 4):
@@ -129,6 +130,7 @@ def test_digits_are_taken_only_where_nothing_speaks_of_folders(tmp_path):
 
 def test_digits_are_kept_where_a_classifier_still_knows_them(monkeypatch):
     monkeypatch.setattr(_translated, "AUTOENCODER_STEPS", 1)
+    monkeypatch.setattr(_translated.references, "CACHE", "")
     monkeypatch.setattr(_translated.weights, "load", lambda path: ({}, {}))
     monkeypatch.setattr(
         _translated.features,

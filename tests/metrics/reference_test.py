@@ -164,7 +164,9 @@ def test_the_autoencoder_is_trained_once_for_the_same_images(tmp_path, monkeypat
     short = functools.partial(unlabelled.train_autoencoder, num_steps=2, batch_size=4)
     calls = []
     monkeypatch.setattr(
-        reference.unlabelled, "train_autoencoder", lambda images: calls.append(1) or short(images)
+        reference.unlabelled,
+        "train_autoencoder",
+        lambda images, **options: calls.append(options) or short(images),
     )
     source = arrays.ArraySource({"image": PIXELS}, name="unlabelled")
     other = arrays.ArraySource({"image": 255 - PIXELS}, name="unlabelled")
@@ -180,6 +182,9 @@ def test_the_autoencoder_is_trained_once_for_the_same_images(tmp_path, monkeypat
     )
     assert len(calls) == 3 and first == again == unkept != others
     assert first["name"] == "autoencoder" and first["images"] == len(PIXELS)
+    for _ in range(2):  # one of as many steps is another one
+        reference.open_autoencoder(PIXELS, dataset="arrays", cache=str(tmp_path), num_steps=5)
+    assert calls[3:] == [{"num_steps": 5}]
 
 
 def test_a_weak_classifier_is_warned_of_and_others_are_not(tmp_path):

@@ -72,6 +72,12 @@ def test_gradients_are_those_published():
     published.assert_same_gradients("resnet", grads, _published, expected)
 
 
+def test_a_residual_network_begins_with_a_copy():
+    net = TINY(residual=True)
+    variables = jax.jit(functools.partial(net.init, train=False))(KEY, IMAGE)
+    np.testing.assert_array_equal(net.apply(variables, IMAGE, train=False), IMAGE)
+
+
 def test_parameters_are_as_many_as_published():
     image = jnp.zeros((1, 128, 128, 3))
     nets = {
