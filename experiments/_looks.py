@@ -28,6 +28,7 @@ class Looks(NamedTuple):
       test_b: of the second.
       paired: whether row i of the one belongs to row i of the other in the held-out sets.
       digits: whether they are digits, and the same in another look; sources then have labels.
+      whole: the picture of each look, [H, W, 3] uint8, where parts of one are all there is.
     """
 
     a: Source
@@ -36,6 +37,7 @@ class Looks(NamedTuple):
     test_b: Source
     paired: bool
     digits: bool = False
+    whole: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def load(config: Any) -> Looks:
@@ -61,7 +63,9 @@ def load(config: Any) -> Looks:
         rest, held = zip(*parts, strict=True)
     a, b = (_source(config, each) for each in rest)
     test_a, test_b = (_source(config, each, test=True) for each in held)
-    return Looks(a, b, test_a, test_b, config.hidden_pairs)
+    single = config.crop and len(read[0]) == len(read[1]) == 1
+    whole = (read[0].images[0], read[1].images[0]) if single else None
+    return Looks(a, b, test_a, test_b, config.hidden_pairs, whole=whole)
 
 
 def training(config: Any) -> Source:

@@ -43,7 +43,8 @@ class Translated:
 
         Returns:
           uint8 [N, H, W, 3] each: "a" and "b", by direction what is made of them ("ab"), and where
-          both directions are there what is made of that ("aba").
+          both directions are there what is made of that ("aba"). Of parts of a single picture also
+          that picture and what is made of it, "whole_a", "whole_ab", ..., [1, H, W, 3].
         """
         del key
         looks = self.looks()
@@ -51,8 +52,13 @@ class Translated:
             "a": _looks.some(looks.test_a, num),
             "b": _looks.some(looks.test_b, num),
         }
+        if looks.whole:
+            pairs = zip("ab", looks.whole, strict=True)
+            found |= {f"whole_{name}": picture[None] for name, picture in pairs}
         for direction in self.translators:
-            found[direction] = self._applied(variables, direction, found[direction[0]])
+            for prefix in _prefixes(looks):
+                image = found[prefix + direction[0]]
+                found[prefix + direction] = self._applied(variables, direction, image)
         for direction in self.translators:
             back = direction[::-1]
             if back in self.translators:
@@ -67,6 +73,11 @@ class Translated:
             batch = images.from_uint8(image[first : first + size])
             parts.append(images.to_uint8(made(variables, batch))[start - first :])
         return np.concatenate(parts)
+
+
+def _prefixes(looks: _looks.Looks) -> tuple[str, ...]:
+    """Of the entries that are translated: images, and the picture they are parts of."""
+    return ("", "whole_") if looks.whole else ("",)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -147,7 +158,8 @@ def measure(
       the look asked for, beside that of the inputs themselves ("input_frechet") and of held-out
       images of that look ("floor_frechet"). Without pairs "texture", the texture distance to
       held-out images of the look asked for, beside that of the inputs ("input_texture"), and
-      "edges", the correlation of their steepness with the inputs'. With hidden pairs "top1" and
+      "edges", the correlation of their steepness with the inputs'; of parts of a single picture
+      all three of that too ("whole_texture"). With hidden pairs "top1" and
       "top5", the share of translations whose own target is among the nearest, by features and on
       "small" pixels, beside those of the inputs; "ssim" to the target and "difference", the mean
       over pixels of 0..255.
@@ -176,10 +188,13 @@ def measure(
                 found[f"{direction}_{prefix}ssim"] = _mean(restoration.ssim, pairs)
                 found[f"{direction}_{prefix}difference"] = _mean(_difference, pairs)
         else:
-            for prefix, name in (("", direction), ("input_", start)):
-                found[f"{direction}_{prefix}texture"] = _texture(entries[end], entries[name])
-            pairs = list(zip(entries[direction], entries[start], strict=True))
-            found[f"{direction}_edges"] = _mean(restoration.edge_correlation, pairs)
+            for prefix in _prefixes(looks):
+                asked, given, made = (entries[prefix + n] for n in (end, start, direction))
+                name = f"{direction}_{prefix}"
+                found[f"{name}texture"] = _texture(asked, made)
+                found[f"{name}input_texture"] = _texture(asked, given)
+                pairs = list(zip(made, given, strict=True))
+                found[f"{name}edges"] = _mean(restoration.edge_correlation, pairs)
         if looks.digits and classifier_weights:
             for prefix, name in (("", direction), ("floor_", end)):
                 shown = _looks.as_digits(entries[name], end)

@@ -217,6 +217,28 @@ def test_scores_without_pairs_tell_textures_and_edges(monkeypatch):
     assert all(f" {name.replace('_', ' ')} " in shown for name in row)
 
 
+def test_a_single_picture_is_scored_whole_as_well(tmp_path, monkeypatch):
+    for name, shade in (("a", 60), ("b", 200)):
+        (tmp_path / name).mkdir()
+        pixels = np.random.default_rng(shade).integers(0, shade, (26, 37, 3), np.uint8)
+        PIL.Image.fromarray(pixels).save(tmp_path / name / "one.png")
+    places = {"data_dir_a": str(tmp_path / "a"), "data_dir_b": str(tmp_path / "b")}
+    settings = config("cut", **places, crop=16)
+    looks = _looks.load(settings)
+    experiment = translate.build(settings, SPEC)
+    variables = jax.jit(experiment.init)(jax.random.key(0)).gen_ema
+    entries = experiment.score.draw(variables, jax.random.key(0), 4)
+    assert entries["whole_ab"].shape == entries["whole_a"].shape == (1, 26, 37, 3)
+    blank = (lambda x: {"features": x.reshape(len(x), -1)[:, :2]}), np.ones((6, 2))
+    monkeypatch.setattr(_translated, "_codes", lambda source: blank)
+    monkeypatch.setattr(_translated, "_texture", lambda x, y: abs(np.mean(x) - np.mean(y)))
+    asked = {**entries, "ab": entries["a"], "whole_ab": np.full((1, 26, 37, 3), 100, np.uint8)}
+    found = _translated.measure(asked, looks)
+    assert found["ab_edges"] == pytest.approx(1) and found["ab_whole_edges"] < 0.5
+    assert found["ab_whole_texture"] == pytest.approx(0, abs=1)  # noise of 0..199
+    assert found["ab_whole_input_texture"] == pytest.approx(70, abs=3)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
