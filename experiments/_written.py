@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -303,11 +304,11 @@ def score(config: Any, gen: nn.Module, sampler: Sampler, spec: Spec) -> Score:
       spec: of the data.
 
     Returns:
-      The measure: "nll" of held-out text, in nats a token, and "perplexity"; what
-      `metrics.text.compare` says of samples; of the oracle "oracle" instead, its mean nats a token
-      of samples; of the grammar also "correct" and "new", shares of the samples; of classes
-      "agreement", the share of samples that a classifier of the training text finds in the class
-      asked for, and "floor_agreement", that of held-out text.
+      The measure: "nll" of held-out text, in nats a token, "perplexity", and "bits" of each where
+      they are characters; what `metrics.text.compare` says of samples; of the oracle "oracle"
+      instead, its mean nats a token of samples; of the grammar also "correct" and "new", shares of
+      the samples; of classes "agreement", the share of samples that a classifier of the training
+      text finds in the class asked for, and "floor_agreement", that of held-out text.
     """
 
     def draw(variables: PyTree, key: Key, num: int, *, temperature: float = 1.0) -> Entries:
@@ -319,6 +320,8 @@ def score(config: Any, gen: nn.Module, sampler: Sampler, spec: Spec) -> Score:
     def measure(entries: Mapping[str, np.ndarray]) -> dict[str, float]:
         held = float(entries["nll"][0])
         found = {"nll": held, "perplexity": float(np.exp(min(held, 100.0)))}
+        if spec.unit == "characters":
+            found["bits"] = held / math.log(2)
         if config.dataset == ORACLE:
             teacher, variables = oracle(config.data_dir)
             own = {name: entries[name] for name in ("text", "length")}

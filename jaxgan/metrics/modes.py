@@ -132,6 +132,7 @@ _WRITTEN = {
     "oracle": (3, ""),
     "nll": (3, ""),
     "perplexity": (2, ""),
+    "bits": (3, ""),
     **{f"bleu{n}": (3, "") for n in (2, 3, 4, 5)},
     "correct": (3, ""),
     "new": (3, ""),

@@ -100,6 +100,15 @@ def test_a_run_writes_lines_is_scored_and_sampled_as_asked(tmp_path, capsys):
             sample.run(sample.Config(**{**options, **wrong}))
 
 
+def test_characters_are_scored_in_bits_and_sums_are_checked():
+    settings = config("mle", dataset="grammar", data_dir="")
+    train = _written.load(settings, "train")
+    score = text.build(settings, specs.describe(train)).score
+    found = score.measure({**train[np.arange(20)], "nll": np.log([4.0])})
+    assert found["bits"] == pytest.approx(2) and found["perplexity"] == pytest.approx(4)
+    assert found["correct"] == found["copied"] == 1 and found["new"] == 0
+
+
 @pytest.mark.slow  # compiles the step of a discriminator
 def test_roll_outs_begin_with_a_copy_of_the_generator_that_another_run_gave():
     settings = config("seqgan", num_steps=5, pretrain_disc=1)
