@@ -76,7 +76,8 @@ class Config:
         "", "Directory of the run of a language model (--method=mle); of several seeds the first."
     )
     beside: str = cli.field("", "Runs to put beside it, with commas.")
-    checkpoint: str = cli.field("newest", "Checkpoint of each run: newest, best, or a step.")
+    checkpoint: str = cli.field("newest", "Of the language model: newest, best, or a step.")
+    beside_checkpoint: str = cli.field("newest", "The same, of each run of --beside.")
     temperatures: str = cli.field(
         "0.3,0.5,0.6,0.7,0.8,0.9,1,1.1,1.25,1.5", "Temperatures of the language model."
     )
@@ -101,10 +102,11 @@ def run(config: Config) -> dict[str, Any]:
     """Measures, prints and draws; returns what the .json file holds."""
     _plots.check()
     parallel.initialize(compilation_cache="~/.cache/jaxgan")
-    model = _open(config, config.workdir)
+    model = _open(config.workdir, config.checkpoint)
     if model.config.method != "mle":
         raise UserError(f"{config.workdir} is a run of {model.config.method}; the curve is of mle")
-    others = {name: _open(config, name) for name in filter(None, config.beside.split(","))}
+    beside = filter(None, config.beside.split(","))
+    others = {name: _open(name, config.beside_checkpoint) for name in beside}
     for name, other in others.items():
         if other.spec.fingerprint != model.spec.fingerprint:
             raise UserError(f"{name} learnt from other text than {config.workdir}")
@@ -133,8 +135,11 @@ def run(config: Config) -> dict[str, Any]:
     return result
 
 
-def _open(config: Config, workdir: str) -> load.Trained:
-    trained = load.load(workdir, which=config.checkpoint)
+def _open(workdir: str, checkpoint: str) -> load.Trained:
+    try:
+        trained = load.load(workdir, which=checkpoint)
+    except UserError as err:
+        raise UserError(f"{workdir}: {err}" if workdir not in str(err) else str(err)) from err
     if "text" not in trained.spec.shapes:
         raise UserError(f"{workdir} is no run of text")
     return trained

@@ -47,6 +47,8 @@ def test_a_run_beside_its_own_curve_lies_on_it(tmp_path, capsys):
     assert json.loads(out.with_suffix(".json").read_text())["step"] == 1
     with PIL.Image.open(out) as picture:
         assert picture.width > 1000  # three charts
+    with pytest.raises(UserError, match=f"{place}: --checkpoint=best: no saved step has a score"):
+        curve.run(curve.Config(**settings, beside=place, beside_checkpoint="best"))
     printed = capsys.readouterr().out
     assert "temperature 0.5" in printed and "frechet of as much training text" in printed
     trained = load.load(place)
