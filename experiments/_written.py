@@ -12,7 +12,7 @@ import numpy as np
 from flax import linen as nn
 
 from jaxgan import sample, sentences
-from jaxgan.data import arrays, grammar, text
+from jaxgan.data import arrays, grammar, subsets, text
 from jaxgan.data.spec import Spec
 from jaxgan.data.vocabulary import UNKNOWN, Vocabulary
 from jaxgan.losses import text as losses
@@ -79,7 +79,7 @@ def load(config: Any, split: str) -> text.TextSource:
 
 
 def held_out(config: Any, num: int) -> Entries:
-    """The first sentences that a run does not learn from.
+    """Sentences that a run does not learn from, chosen at random, always the same.
 
     Args:
       config: the flags of `experiments.text`.
@@ -89,7 +89,7 @@ def held_out(config: Any, num: int) -> Entries:
       "text" [N, T], "length" [N] and what they are about.
     """
     test = load(config, "test")
-    return test[np.arange(min(len(test), num))]
+    return test[subsets.choose(test, num)]
 
 
 def write(

@@ -23,6 +23,7 @@ import numpy as np
 
 from experiments import _plots, _written
 from jaxgan import parallel
+from jaxgan.data import subsets
 from jaxgan.metrics import bleu, frechet
 from jaxgan.run import cli, load
 from jaxgan.types import UserError
@@ -158,7 +159,7 @@ def _measured(config: Config, trained: load.Trained, model: load.Trained, **opti
 def _floor(config: Config, model: load.Trained) -> Row:
     """What as many sentences of the training text get."""
     train = _written.load(model.config, "train")
-    real = train[np.arange(min(len(train), config.num))]
+    real = train[subsets.choose(train, config.num)]
     return {"frechet": _distance(model, real, _written.held_out(model.config, config.num))}
 
 
