@@ -139,7 +139,8 @@ def classifier(
     if len(set(labels)) < 2:
         raise UserError("all sentences are of one class; a classifier needs two or more")
     vectorizer = feature_extraction.text.TfidfVectorizer(
-        analyzer=_words_and_pairs, sublinear_tf=True
+        analyzer=_words_and_pairs,  # pyright: ignore[reportArgumentType]: a function is fine
+        sublinear_tf=True,
     )
     model = pipeline.make_pipeline(vectorizer, svm.LinearSVC(random_state=0))
     return model.fit(training, labels).predict
