@@ -159,10 +159,9 @@ def measure(
       images of that look ("floor_frechet"). Without pairs "texture", the texture distance to
       held-out images of the look asked for, beside that of the inputs ("input_texture"), and
       "edges", the correlation of their steepness with the inputs'; of parts of a single picture
-      all three of that too ("whole_texture"). With hidden pairs "top1" and
-      "top5", the share of translations whose own target is among the nearest, by features and on
-      "small" pixels, beside those of the inputs; "ssim" to the target and "difference", the mean
-      over pixels of 0..255.
+      all three of that too ("whole_texture"). With hidden pairs "top1" and "top5", the share of
+      translations whose own target is among the nearest, by features and on "small" pixels, beside
+      those of the inputs; "ssim" to the target and "difference", the mean over pixels of 0..255.
       "cycle" is the mean difference there and back. "frechet" alone is the mean over directions.
       Of digits and a classifier "kept", the share that it knows as the digit they were, and
       "floor_kept", of held-out digits of the look asked for.
