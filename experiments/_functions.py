@@ -195,7 +195,8 @@ def _of_text(sampler: _written.Sampler, variables: PyTree, spec: Spec) -> Functi
     def call(*given: Array) -> tuple[Array, Array]:
         uniform, *about = given
         named = dict(zip(list(inputs)[1:], about, strict=True))
-        made = sentences.decode(uniform, sampler.gen, variables, **named)
+        without = _written.never_drawn(sampler.gen)
+        made = sentences.decode(uniform, sampler.gen, variables, without=without, **named)
         return made.text, made.length
 
     compiled = jax.jit(call)

@@ -130,12 +130,22 @@ def write(
     return {"text": words, "length": lengths}
 
 
+def never_drawn(module: nn.Module) -> tuple[int, ...]:
+    """Tokens that samples do not hold: the one that stands for words the vocabulary lacks.
+
+    Args:
+      module: the generator.
+
+    Returns:
+      The tokens; none where they are numbers and nothing else, as the oracle's.
+    """
+    return () if sentences.module_end(module) is None else (UNKNOWN,)
+
+
 @functools.lru_cache(maxsize=16)
 def _generate(module: nn.Module, num: int, length: int, top_k: int | None) -> Callable[..., Any]:
-    without = () if sentences.module_end(module) is None else (UNKNOWN,)
-
     def run(key: Key, variables: PyTree, **options: Any) -> sentences.Sentences:
-        options |= {"top_k": top_k, "without": without}
+        options |= {"top_k": top_k, "without": never_drawn(module)}
         return sentences.generate(key, module, variables, num, length, **options)
 
     return jax.jit(run)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from jaxgan import categorical
@@ -122,7 +123,8 @@ def decode(
 
     def sharpened(logits: Array) -> Array:
         if without:
-            logits = logits.at[:, jnp.asarray(without)].set(-jnp.inf)
+            left_out = np.isin(np.arange(logits.shape[-1]), without)
+            logits = jnp.where(left_out, -jnp.inf, logits)
         return categorical.sharpened(logits, temperature, top_k=top_k)
 
     given = _prompt(prompt, num, length)

@@ -16,6 +16,7 @@ from jax import export as jax_export
 
 from experiments import _forms, _functions, export, restore, text
 from jaxgan import onnx
+from jaxgan.data import vocabulary
 from jaxgan.data.spec import Spec
 from jaxgan.metrics import safetensors_file
 from jaxgan.run import checkpoint, load
@@ -248,6 +249,8 @@ def test_text_is_written_by_random_numbers_that_are_given(tmp_path):
     function = _functions.of(made, variables, spec)
     ours = _check_forms(function, variables, tmp_path)
     assert ours["text"].shape == (3, 4) and ours["text"].dtype == np.int32
+    drawn = set(np.ravel(function.ours(function.example(200))["text"]))
+    assert vocabulary.UNKNOWN not in drawn and {vocabulary.END, 3, 8} <= drawn
 
 
 def test_holes_are_filled_in_by_picture_and_mask(tmp_path, monkeypatch):

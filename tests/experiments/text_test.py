@@ -39,9 +39,12 @@ def file():
 
 @functools.cache
 def table():
-    """40 rows of two classes."""
+    """40 rows of two classes, of the words a to d and e to h."""
     path, random = runs.folder() / "news.csv", np.random.default_rng(1)
-    rows = [f"{' '.join(random.choice(list('abcdefgh'), 4))},{'xy'[n % 2]}" for n in range(40)]
+    rows = [
+        f"{' '.join(random.choice(list(('abcd', 'efgh')[n % 2]), 4))},{'xy'[n % 2]}"
+        for n in range(40)
+    ]
     path.write_text("text,label\n" + "\n".join(rows) + "\n")
     return str(path)
 
@@ -140,8 +143,11 @@ def test_sentences_are_of_the_class_asked_for_and_say_so(tmp_path):
     text.run(text.Config(**{**vars(settings), **every}))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     scored = next(line for line in map(json.loads, lines) if "eval/nll" in line)
-    assert 0 <= scored["eval/agreement"] <= 1
-    assert scored["eval/floor_agreement"] in (0, 0.25, 0.5, 0.75, 1)  # of four sentences
+    assert 0 < scored["eval/agreement"] < 1 == scored["eval/floor_agreement"]
+    train = _written.load(settings, "train")
+    score, real = text.build(settings, specs.describe(train)).score, train[np.arange(20)]
+    for label, share in ((real["label"], 1), (1 - real["label"], 0)):
+        assert score.measure({**real, "label": label, "nll": np.ones(1)})["agreement"] == share
     shown = (tmp_path / "run" / "samples" / "step_00000001.txt").read_text().splitlines()
     assert [line[:3] for line in shown] == ["[x]", "[y]"] * 2
     out = tmp_path / "y.txt"
