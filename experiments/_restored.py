@@ -12,7 +12,7 @@ from tqdm import auto as tqdm
 from experiments import _pictures, _restoration, _rivals
 from jaxgan import images, sample
 from jaxgan.data import degrade, resize
-from jaxgan.metrics import restoration
+from jaxgan.metrics import restoration, retrieval
 from jaxgan.run.experiment import Score
 from jaxgan.sample import Translator
 from jaxgan.types import Key, PyTree, UserError
@@ -144,7 +144,9 @@ def score(
 
     Returns:
       The measure: "psnr", "ssim" and "texture" of the outputs; "input_psnr", ... of the inputs
-      themselves, enlarged bicubically where they are smaller, and those of each rival;
+      themselves, enlarged bicubically where they are smaller, and those of each rival; of pairs of
+      one size also "small_top1" and "small_top5", how often an output is nearest to its own truth
+      of all, by pixels averaged to 16 a side: what translators without pairs are measured by;
       "halves_texture", the floor of the texture: between two halves of the truth.
     """
     methods = {name: _rivals.method(name, config) for name in rivals}
@@ -193,11 +195,15 @@ def _numbers(
     if config.task == "superres":
         made, truth = ([_luminance(x) for x in each] for each in (made, truth))
     each = list(zip(made, truth, strict=True))
-    return {
+    found = {
         "psnr": float(np.mean([restoration.psnr(x, y, border=border) for x, y in each])),
         "ssim": float(np.mean([restoration.ssim(x, y, border=border) for x, y in each])),
         "texture": _texture(truth, made),
     }
+    if config.task == "pairs" and len({x.shape for x in truth}) == 1:
+        near = retrieval.accuracy(*(retrieval.thumbnails(np.stack(x)) for x in (made, truth)))
+        found |= {f"small_{name}": share for name, share in near.items()}
+    return found
 
 
 def _texture(truth: Sequence[np.ndarray], made: Sequence[np.ndarray]) -> float:

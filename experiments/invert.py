@@ -11,13 +11,17 @@ without it each class at least once.
 
 The distance is the root mean square over pixels, in levels of 255. The mean is printed beside that
 of as many of the generator's own samples, which it can make for certain: what is beyond is not the
-search, but what the generator cannot make. Into a new folder --out are written
+search, but what the generator cannot make. --tune=350 then teaches it these images: it is trained
+for so many steps to make them of the latents found, and to leave its other samples as they were
+(pivotal tuning, https://arxiv.org/abs/2106.05744); edits are made by what it is then. Into a new
+folder --out are written
 
     inversion.png          a row of images above a row of what was made of them
     reconstructions/       these, by the names of the images
     latents.npz            z or w [N, dim], w+ [N, layers, dim]; label where conditional, distance,
                            name
     inversion.json         the numbers
+    parameters.npz         with --tune=N, those of the generator after it, by their names
     edits/                 with --edit=N, for each of the first eight images a row a direction
 
 Directions of w are its principal components over samples (GANSpace), each step a standard deviation
@@ -28,6 +32,7 @@ centroid of the class, in z with another label.
 """
 
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Callable
@@ -44,6 +49,7 @@ from jaxgan.run import cli, load
 from jaxgan.types import PyTree, UserError
 
 EDITED = 8  # images at most
+MOVED = 256  # samples by which it is told how far tuning moved others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +71,12 @@ class Config(_trained.GeneratorFlags):
     rate: float = cli.field(
         0.1, "Size of the first steps, in standard deviations of latents.", above=0
     )
+    tune: int = cli.field(
+        0,
+        "Steps that the generator is trained for to make these very images; 0 for none.",
+        minimum=0,
+    )
+    tune_rate: float = cli.field(1e-3, "Its first learning rate.", above=0)
     edit: int = cli.field(0, "Directions to move latents along; 0 for none.", minimum=0)
     along: str = cli.field("pca", "What directions lead along.", choices=("pca", "classes"))
     seed: int = cli.field(0, "Seed of the samples.", minimum=0)
@@ -95,10 +107,16 @@ def run(config: Config) -> dict[str, float]:
         "step": trained.step,
         "space": space.name,
     }
+    if config.tune:
+        record["before_tuning"] = record["mean_distance"]
+        found, record["moved"] = search.tune(stacked, found)
+        record["mean_distance"] = 127.5 * float(found.distance.mean())
     record["ratio"] = record["mean_distance"] / max(record["floor"], 1e-9)
     with _folders.whole(out) as folder:
         _write(folder, real, found, space)
         _forms.to_json(folder / "inversion.json", record)
+        if config.tune:
+            np.savez(folder / "parameters.npz", **_forms.flattened(search.variables))
         if config.edit:
             (folder / "edits").mkdir()
             for name, picture in edit(found, list(real)).items():
@@ -109,6 +127,11 @@ def run(config: Config) -> dict[str, float]:
         "(root mean square over pixels, in levels of 255); before the search, of the most similar "
         f"sample, {record['start']:.2f}"
     )
+    if config.tune:
+        print(
+            f"before tuning {record['before_tuning']:.2f}; by tuning, other samples of the "
+            f"generator moved by {record['moved']:.2f}"
+        )
     print(f"wrote latents {space.name} of step {trained.step} to {out}")
     return record
 
@@ -178,6 +201,37 @@ class _Search:
                 batch_size=config.batch_size,
                 done=bar.update,
             )
+
+    def tune(self, real: np.ndarray, found: invert.Inverted) -> tuple[invert.Inverted, float]:
+        """Tunes the generator to images; what it makes of them then, and how far samples moved."""
+        config, space, untuned = self.config, self.space, self.variables
+        with tqdm.tqdm(
+            total=config.tune, desc="tuning", unit="step", leave=False, disable=None
+        ) as bar:
+            self.variables = invert.tuned(
+                space.make,
+                untuned,
+                real,
+                found,
+                space.spread(self.pool),
+                self.label,
+                steps=config.tune,
+                rate=config.tune_rate,
+                batch_size=max(1, config.batch_size // 4),
+                seed=config.seed,
+                done=bar.update,
+            )
+        made = invert.made(space.make, self.variables, found.latent, found.label)
+        away = functools.partial(np.mean, axis=(1, 2, 3))
+        distance = np.sqrt(away(np.square(made - real)))
+        label = None if self.label is None else self.label[:MOVED]
+        others = space.draw(untuned, self.own_key, label, min(MOVED, len(self.pool)))
+        before, after = (
+            invert.made(space.make, variables, others, label, batch_size=config.batch_size)
+            for variables in (untuned, self.variables)
+        )
+        moved = np.sqrt(away(np.square(after - before))).mean()
+        return found._replace(image=made, distance=distance), 127.5 * float(moved)
 
 
 def _write(

@@ -1,8 +1,10 @@
 """Inversion: the latents of given images, and directions in which latents change what is made.
 
 See "Generative Visual Manipulation on the Natural Image Manifold" by Zhu et al.
-(https://arxiv.org/abs/1609.03552), section 4.1, for inversion by optimisation, and "GANSpace:
-Discovering Interpretable GAN Controls" by Harkonen et al. (https://arxiv.org/abs/2004.02546).
+(https://arxiv.org/abs/1609.03552), section 4.1, for inversion by optimisation, "Pivotal Tuning for
+Latent-based Editing of Real Images" by Roich et al. (https://arxiv.org/abs/2106.05744) for what the
+generator itself learns of images that it cannot make, and "GANSpace: Discovering Interpretable GAN
+Controls" by Harkonen et al. (https://arxiv.org/abs/2004.02546).
 """
 
 import functools
@@ -155,6 +157,62 @@ def made(
     return np.concatenate(parts)
 
 
+def tuned(
+    make: Make,
+    variables: PyTree,
+    images: np.ndarray,
+    found: Inverted,
+    drawn: np.ndarray,
+    label: np.ndarray | None = None,
+    *,
+    steps: int = 350,
+    rate: float = 1e-3,
+    weight: float = 1.0,
+    batch_size: int = 64,
+    seed: int = 0,
+    done: Callable[[int], object] = lambda steps: None,
+) -> PyTree:
+    """Trains the generator to make given images of the latents found for them: pivotal tuning.
+
+    At each step it also keeps what it made before of some drawn latents (equation 4 of the paper,
+    by pixels alone, and at the drawn latents instead of at a fixed length towards them), so that
+    its other samples stay what they were.
+
+    Args:
+      make: makes images of latents.
+      variables: of the generator; "params" of them are trained.
+      images: [N, H, W, C] in [-1, 1].
+      found: what `invert` found for them.
+      drawn: [M, D] latents of samples.
+      label: [M] int32 that go with these, or None.
+      steps: of Adam.
+      rate: its first step size, which falls to a twentieth.
+      weight: of keeping what was made.
+      batch_size: images at a time, and as many drawn latents.
+      seed: of what is drawn.
+      done: told of the steps taken, after each.
+
+    Returns:
+      The variables after training.
+    """
+    random, size = np.random.default_rng(seed), min(len(images), batch_size)
+    tx = optax.adam(optax.cosine_decay_schedule(rate, steps, FINAL))
+    params = variables["params"]
+    memory = tx.init(params)
+    for step in range(steps):
+        rows = np.arange(step * size, (step + 1) * size) % len(images)
+        others = random.integers(len(drawn), size=size)
+        latent = np.concatenate([found.latent[rows], drawn[others]])
+        both = None
+        if found.label is not None and label is not None:
+            both = np.concatenate([found.label[rows], label[others]])
+        params, memory = _tune(
+            make, tx, variables, params, memory, images[rows], latent, both, weight
+        )
+        done(1)
+    return {**variables, "params": params}
+
+
 def components(
     latent: np.ndarray, features: np.ndarray | None, num: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -229,6 +287,30 @@ def _step(
         "best": jnp.where(nearer[:, None], latent, search["best"]),
         "least": jnp.where(nearer, distance, search["least"]),
     }
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _tune(
+    make: Make,
+    tx: optax.GradientTransformation,
+    variables: PyTree,
+    params: PyTree,
+    memory: PyTree,
+    images: Array,
+    latent: Array,
+    label: Array | None,
+    weight: Array,
+) -> tuple[PyTree, PyTree]:
+    """One step of tuning; the first latents are those of the images, the others drawn."""
+    kept = make(variables, latent, label)[len(images) :]
+
+    def loss(params: PyTree) -> Array:
+        new = make({**variables, "params": params}, latent, label)
+        near = jnp.square(new[: len(images)] - images).mean()
+        return near + weight * jnp.square(new[len(images) :] - kept).mean()
+
+    update, memory = tx.update(jax.grad(loss)(params), memory, params)
+    return optax.apply_updates(params, update), memory
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -74,6 +74,34 @@ def test_latents_stay_within_the_bound():
     assert np.abs(found.latent).max() == 0.5
 
 
+def test_tuning_makes_the_images_and_keeps_other_samples():
+    """In a linear generator both are least squares: normal equations give what tuning comes to."""
+    latent, _ = _images(2)
+    drawn = RANDOM.normal(size=(200, 3)).astype(np.float32)
+    label, of_drawn = np.array([1, 0], np.int32), np.arange(200, dtype=np.int32) % 2
+    images = RANDOM.normal(size=(2, 4, 4, 1)).astype(np.float32)
+    found = invert.Inverted(latent, label, images, np.ones(2))
+    taken = []
+    tuned = invert.tuned(
+        lambda variables, *given: _make(variables["params"], *given),
+        {"params": WEIGHTS, "stats": 1},
+        images,
+        found,
+        drawn,
+        of_drawn,
+        steps=300,
+        rate=0.05,
+        weight=0.5,
+        done=taken.append,
+    )
+    # Both are means over as many pixels and images.
+    target = (images - label[:, None, None, None]).reshape(2, 16)
+    near, kept = latent.T @ latent / 2, drawn.T @ drawn / 200
+    expected = np.linalg.solve(near + 0.5 * kept, latent.T @ target / 2 + 0.5 * kept @ WEIGHTS)
+    np.testing.assert_allclose(tuned["params"], expected, atol=0.15)
+    assert np.abs(WEIGHTS - expected).max() > 0.5 and sum(taken) == 300 and tuned["stats"] == 1
+
+
 def test_components_of_latents_have_their_length():
     scale = np.array([3.0, 1.0, 0.1])
     latent = RANDOM.normal(size=(5000, 3)) * scale

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import traverse_util
 from PIL import Image
 
 from experiments import _latents, invert
@@ -86,6 +87,28 @@ def test_an_edit_has_a_row_a_direction_and_the_image_in_the_middle(inverted):
             middle = pixels[row : row + 8, 32:40].astype(int)
             assert np.abs(middle - np.asarray(picture)).max() <= 1
     assert np.abs(pixels[2:10, 2:10].astype(int) - pixels[2:10, 62:70]).max() > 3
+
+
+def test_a_tuned_generator_makes_what_it_could_not(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(3):  # of no class that the run has
+        picture = np.zeros((8, 8, 1), np.uint8)
+        picture[number : number + 3, 2:6] = 255
+        images.save_png(tmp_path / "photos" / f"{number}.png", picture)
+    out = tmp_path / "out"
+    record = invert.run(_config(tmp_path / "photos", out, tune=60, tune_rate=1e-2, edit=1))
+    assert record["mean_distance"] < 0.7 * record["before_tuning"]
+    assert 0 < record["moved"] < record["before_tuning"] - record["mean_distance"]
+    trained = load.load(runs.conditional(), module=runs.MODULE)
+    with np.load(out / "parameters.npz", allow_pickle=False) as arrays:
+        variables = traverse_util.unflatten_dict(dict(arrays), sep=".")
+    with np.load(out / "latents.npz", allow_pickle=False) as found:
+        made = trained.experiment.sample.generate(variables, found["z"], found["label"])
+    for number, image in enumerate(images.to_uint8(made["image"])):
+        for path, box in (("reconstructions", (0, 0, 8, 8)), ("edits", (32, 2, 40, 10))):
+            with Image.open(out / path / f"{number}.png") as picture:
+                pixels = np.asarray(picture.crop(box)).astype(int)
+            assert np.abs(pixels - image[..., 0]).max() <= 1
 
 
 def test_a_label_that_is_given_is_kept_and_classes_are_rows(photos, tmp_path):

@@ -186,6 +186,18 @@ def test_scores_are_the_means_over_pictures_of_several_sizes(monkeypatch):
     assert {"ssim", "texture", "input_texture", "halves_texture"} < set(found)
 
 
+def test_outputs_of_pairs_are_looked_for_among_their_truths(monkeypatch):
+    monkeypatch.setattr(restoration, "PATCHES", 64)
+    truth = np.random.default_rng(0).integers(0, 255, (4, 20, 20, 3), np.uint8)
+    score = _restored.score(config("pairs"), None, lambda: _pictures.Held(list(truth)), num=4)
+    made = truth[[0, 1, 3, 2]]  # two are another's
+    found = score.measure(
+        {"truth": truth, "image": made, "source": np.asarray(images.from_uint8(truth[::-1]))}
+    )
+    assert (found["small_top1"], found["small_top5"]) == (0.5, 1.0)
+    assert found["input_small_top1"] == 0.0
+
+
 def test_pictures_are_held_out_of_training_and_read_once(monkeypatch):
     settings = config("denoise", holdout=0.5)
     _pictures._pictures.cache_clear()
