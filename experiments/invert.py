@@ -205,9 +205,9 @@ class _Search:
     def tune(self, real: np.ndarray, found: invert.Inverted) -> tuple[invert.Inverted, float]:
         """Tunes the generator to images; what it makes of them then, and how far samples moved."""
         config, space, untuned = self.config, self.space, self.variables
-        with tqdm.tqdm(
-            total=config.tune, desc="tuning", unit="step", leave=False, disable=None
-        ) as bar:
+        size = max(1, config.batch_size // 4)
+        steps = config.tune * math.ceil(len(real) / size)
+        with tqdm.tqdm(total=steps, desc="tuning", unit="step", leave=False, disable=None) as bar:
             self.variables = invert.tuned(
                 space.make,
                 untuned,
@@ -215,9 +215,9 @@ class _Search:
                 found,
                 space.spread(self.pool),
                 self.label,
-                steps=config.tune,
+                steps=steps,
                 rate=config.tune_rate,
-                batch_size=max(1, config.batch_size // 4),
+                batch_size=size,
                 seed=config.seed,
                 done=bar.update,
             )
