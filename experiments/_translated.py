@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy import ndimage
 
 from experiments import _looks
 from jaxgan import images, parallel
@@ -161,7 +162,8 @@ def measure(
       "edges", the correlation of their steepness with the inputs'; of parts of a single picture
       all three of that too ("whole_texture"). With hidden pairs "top1" and "top5", the share of
       translations whose own target is among the nearest, by features and on "small" pixels, beside
-      those of the inputs; "ssim" to the target and "difference", the mean over pixels of 0..255.
+      those of the inputs; "ssim" to the target and "difference", the mean over pixels of 0..255,
+      beside those of the inputs, and of inputs blurred by a pixel ("blurred_ssim"): both reward it.
       "cycle" is the mean difference there and back. "frechet" alone is the mean over directions.
       Of digits and a classifier "kept", the share that it knows as the digit they were, and
       "floor_kept", of held-out digits of the look asked for.
@@ -183,9 +185,9 @@ def measure(
                 small = retrieval.accuracy(*map(retrieval.thumbnails, (entries[name], target)))
                 found |= {f"{direction}_{prefix}{k}": v for k, v in near.items()}
                 found |= {f"{direction}_{prefix}small_{k}": v for k, v in small.items()}
-                pairs = list(zip(entries[name], target, strict=True))
-                found[f"{direction}_{prefix}ssim"] = _mean(restoration.ssim, pairs)
-                found[f"{direction}_{prefix}difference"] = _mean(_difference, pairs)
+                found |= _alike(f"{direction}_{prefix}", entries[name], target)
+            blurred = ndimage.gaussian_filter(entries[start], (0, 1, 1, 0))
+            found |= _alike(f"{direction}_blurred_", blurred, target)
         else:
             for prefix in _prefixes(looks):
                 asked, given, made = (entries[prefix + n] for n in (end, start, direction))
@@ -203,6 +205,14 @@ def measure(
             found[f"{direction}_cycle"] = _mean(_difference, pairs)
     own = [value for name, value in found.items() if name in ("ab_frechet", "ba_frechet")]
     return {"frechet": float(np.mean(own)), **found}
+
+
+def _alike(prefix: str, made: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    pairs = list(zip(made, target, strict=True))
+    return {
+        f"{prefix}ssim": _mean(restoration.ssim, pairs),
+        f"{prefix}difference": _mean(_difference, pairs),
+    }
 
 
 def _kept(digits: np.ndarray, looks: _looks.Looks, classifier_weights: str) -> float:

@@ -102,7 +102,7 @@ class Config(AdversarialConfig):
     residual: bool = cli.field(
         False,
         "Adds what G makes to the image, so that it begins by copying: for looks that are near "
-        "each other. With --method=cut; CycleGAN's way back holds it there.",
+        "each other. CycleGAN's way back holds it there unless --cycle_weight is low, such as 1.",
     )
     disc_widths: str = cli.field("64,128,256", "Feature maps of D, from the image on.")
     cycle_weight: float = cli.field(10.0, "Of CycleGAN: weight of the way back.", minimum=0)

@@ -12,7 +12,7 @@ from scipy import ndimage
 from experiments import _looks, _translated, apply, translate
 from jaxgan.data import pictures
 from jaxgan.data import spec as specs
-from jaxgan.metrics import modes
+from jaxgan.metrics import modes, restoration
 from jaxgan.run import load
 from jaxgan.types import UserError
 from tests.helpers import runs, tiny
@@ -196,6 +196,9 @@ def test_scores_know_a_translator_that_is_right():
         found = _translated.measure(entries, looks)
     assert found["ab_cycle"] == found["ab_difference"] == 0 and found["ab_top1"] == 1
     np.testing.assert_allclose(found["ab_ssim"], 1)
+    soft = [ndimage.gaussian_filter(x, (1, 1, 0)) for x in a]
+    each = [restoration.ssim(x, y) for x, y in zip(soft, b, strict=True)]
+    assert found["ab_blurred_ssim"] == pytest.approx(np.mean(each))
     assert found["ab_frechet"] < 1e-6 < found["ab_input_frechet"]
     assert "ab_edges" not in found
 
