@@ -12,9 +12,9 @@ without it each class at least once.
 The distance is the root mean square over pixels, in levels of 255. The mean is printed beside that
 of as many of the generator's own samples, which it can make for certain: what is beyond is not the
 search, but what the generator cannot make. --tune=350 then teaches it these images: it is trained
-for so many steps to make them of the latents found, and to leave its other samples as they were
-(pivotal tuning, https://arxiv.org/abs/2106.05744); edits are made by what it is then. Into a new
-folder --out are written
+for so many steps a batch to make them of the latents found, and to leave its other samples as they
+were (pivotal tuning, https://arxiv.org/abs/2106.05744); edits are made by what it is then. Into a
+new folder --out are written
 
     inversion.png          a row of images above a row of what was made of them
     reconstructions/       these, by the names of the images
@@ -73,7 +73,8 @@ class Config(_trained.GeneratorFlags):
     )
     tune: int = cli.field(
         0,
-        "Steps that the generator is trained for to make these very images; 0 for none.",
+        "Steps that the generator is trained for to make these very images, for each batch of a "
+        "quarter of --batch_size; 0 for none.",
         minimum=0,
     )
     tune_rate: float = cli.field(1e-3, "Its first learning rate.", above=0)
@@ -144,6 +145,11 @@ def _label(config: Config, trained: load.Trained) -> int | None:
     return sampling.label_number(config.label, trained.spec, conditional=conditional)
 
 
+def _distance(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The root mean square over pixels of each pair of images, [N]."""
+    return np.sqrt(np.square(x - y).mean((1, 2, 3)))
+
+
 class _Search:
     """What all searches of a run share: samples to start from."""
 
@@ -180,7 +186,7 @@ class _Search:
     def start(self, real: np.ndarray) -> np.ndarray:
         """How far images are from the most similar sample, [N]."""
         rows = invert.nearest(real, self.made, 1)[:, 0]
-        return np.sqrt(np.square(real - self.made[rows]).mean((1, 2, 3)))
+        return _distance(real, self.made[rows])
 
     def __call__(self, real: np.ndarray, name: str) -> invert.Inverted:
         """Inverts images."""
@@ -221,17 +227,13 @@ class _Search:
                 seed=config.seed,
                 done=bar.update,
             )
-        made = invert.made(space.make, self.variables, found.latent, found.label)
-        away = functools.partial(np.mean, axis=(1, 2, 3))
-        distance = np.sqrt(away(np.square(made - real)))
+        make = functools.partial(invert.made, space.make, batch_size=config.batch_size)
+        made = make(self.variables, found.latent, found.label)
         label = None if self.label is None else self.label[:MOVED]
         others = space.draw(untuned, self.own_key, label, min(MOVED, len(self.pool)))
-        before, after = (
-            invert.made(space.make, variables, others, label, batch_size=config.batch_size)
-            for variables in (untuned, self.variables)
-        )
-        moved = np.sqrt(away(np.square(after - before))).mean()
-        return found._replace(image=made, distance=distance), 127.5 * float(moved)
+        before, after = (make(each, others, label) for each in (untuned, self.variables))
+        moved = 127.5 * float(_distance(before, after).mean())
+        return found._replace(image=made, distance=_distance(made, real)), moved
 
 
 def _write(
