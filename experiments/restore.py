@@ -6,8 +6,9 @@ r"""Restores pictures: noise, blur, few pixels, holes, lost colours, JPEG, darkn
 trains on crops of the pictures in a folder, of any size, which are spoiled anew at every step, and
 measures PSNR and SSIM on those that are held out. Without --data_dir it takes the two photographs
 that come with scikit-learn. --task=pairs learns from a folder of images and --source, what each is
-to be made from. `experiments.apply` restores pictures with the run, `experiments.evaluate` measures
-it on other folders beside BM3D, non-local means and bicubic enlargement.
+to be made from, and is also measured by retrieval: is an output nearest to its own truth of all?
+`experiments.apply` restores pictures with the run, `experiments.evaluate` measures it on other
+folders beside BM3D, non-local means and bicubic enlargement.
 
 Alone, the losses of --content make what is right in the mean: the fewest decibels are lost, and
 textures are smooth. --adv_weight adds a discriminator of patches, which asks for textures like

@@ -128,7 +128,7 @@ def test_a_style_based_generator_is_searched_and_edited_in_w(layered):
     fresh = jax.jit(lambda key: gen.init(key, jnp.zeros((1, 4)), train=False))
     space = _latents.Space(sample.Sampler(gen, 4), layered=layered)
     assert space.name == ("w+" if layered else "w") and space.bound == np.inf
-    config = invert.Config(restarts=2, steps=3, edit=2)
+    config = invert.Config(restarts=2, steps=3, edit=2, tune=4)
     search = invert._Search(config, space, fresh(jax.random.key(0)), None)
     w = space.draw(search.variables, jax.random.key(1), None, 2)
     made = inversion.made(space.make, search.variables, w, None)
@@ -139,6 +139,13 @@ def test_a_style_based_generator_is_searched_and_edited_in_w(layered):
     )
     found = search(made, "images")
     assert found.latent.shape == (2, 4 * 4 if layered else 4)
+    untuned = search.variables
+    tuned, moved = search.tune(-made, found)  # what it cannot make
+    assert tuned.distance.mean() < invert._distance(found.image, -made).mean() and moved > 0
+    changed = jax.tree.map(
+        lambda x, y: bool((x != y).any()), untuned["params"], search.variables["params"]
+    )
+    assert not any(jax.tree.leaves(changed["mapping"])) and any(jax.tree.leaves(changed))
     edits = invert._editor(config, search)(found, ["a", "b"])
     assert list(edits) == ["a", "b"] and edits["a"].shape == (2 * 10 + 2, 7 * 10 + 2, 1)
 
