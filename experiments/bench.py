@@ -11,7 +11,10 @@ turn on the same idle machine.
 
 Models: dcgan28 is G: Dense(64 -> 7x7x2w), two transposed convolutions 4x4 of stride 2, batch norm
 and ReLU; D: its mirror, batch norm on all but the first layer (none with R1). dcgan64 likewise with
-Dense(128 -> 4x4x8w), four of them, and three channels. Adam for both; non-saturating loss.
+Dense(128 -> 4x4x8w), four of them, and three channels. r3gan32 and r3gan64 have w channels in each
+stage (half at 64 pixels) and two blocks; the relativistic loss, and with --r1 R2 as well.
+stylegan2_32 and stylegan2_64 have 4w channels up to 8 pixels, then half as many each time, w at 32
+and at 64, and two layers that map latents of 4w. Adam for both players; non-saturating loss.
 """
 
 import dataclasses
@@ -23,22 +26,89 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 
 from jaxgan import parallel, penalties, state, steps
 from jaxgan.losses import ADVERSARIAL
-from jaxgan.nets import dcgan
+from jaxgan.nets import dcgan, r3gan, stylegan2
 from jaxgan.run import cli
 from jaxgan.state import GANState, StepFn
 from jaxgan.types import Key, UserError
 
-MODELS = {"dcgan28": (28, 1, 64, 128, 64), "dcgan64": (64, 3, 128, 64, 32)}
-"""Image size, channels, latent, and the batch and width of the table."""
+
+class Model(NamedTuple):
+    """What is timed.
+
+    Attributes:
+      make: (width, normalised, dtype) -> (G, D); normalised: whether D has batch norm.
+      image_size: pixels a side.
+      channels: of the images.
+      latent_dim: size of one latent, for a width.
+      batch_size: of the table.
+      width: of the table.
+      steps: update rules and weights of R1 of the table.
+    """
+
+    make: Callable[[int, bool, Any], tuple[nn.Module, nn.Module]]
+    image_size: int
+    channels: int
+    latent_dim: Callable[[int], int]
+    batch_size: int
+    width: int
+    steps: Sequence[tuple[str, float]]
+
+
+def _dcgan(image_size: int, channels: int, latent_dim: int, batch_size: int, width: int) -> Model:
+    def make(width: int, normalised: bool, dtype: Any) -> tuple[nn.Module, nn.Module]:
+        gen = dcgan.Generator(image_size=image_size, channels=channels, width=width, dtype=dtype)
+        norm = "batch" if normalised else "none"
+        return gen, dcgan.Discriminator(width=width, norm=norm, dtype=dtype)
+
+    table = (("simultaneous", 0.0), ("alternating", 0.0), ("alternating", 10.0))
+    return Model(make, image_size, channels, lambda _: latent_dim, batch_size, width, table)
+
+
+def _r3gan(image_size: int) -> Model:
+    def make(width: int, _: bool, dtype: Any) -> tuple[nn.Module, nn.Module]:
+        widths = [width] * 4 + [width // 2] * (image_size == 64)
+        gen = r3gan.Generator(image_size, widths=widths, dtype=dtype)
+        return gen, r3gan.Discriminator(widths=widths, dtype=dtype)
+
+    return Model(make, image_size, 3, lambda _: 64, 32, 128, [("alternating", 1.0)])
+
+
+def _stylegan2(image_size: int) -> Model:
+    def make(width: int, _: bool, dtype: Any) -> tuple[nn.Module, nn.Module]:
+        widths = [4 * width] * (2 + (image_size == 64)) + [2 * width, width]
+        gen = stylegan2.Generator(
+            image_size,
+            widths=widths,
+            features=4 * width,
+            mapping_layers=2,
+            mixing=0.0,
+            dtype=dtype,
+        )
+        return gen, stylegan2.Discriminator(widths=widths, dtype=dtype)
+
+    table = (("alternating", 0.0), ("alternating", 1.0))
+    return Model(make, image_size, 3, lambda width: 4 * width, 32, 32, table)
+
+
+MODELS = {
+    "dcgan28": _dcgan(28, 1, 64, 128, 64),
+    "dcgan64": _dcgan(64, 3, 128, 64, 32),
+    "r3gan32": _r3gan(32),
+    "r3gan64": _r3gan(64),
+    "stylegan2_32": _stylegan2(32),
+    "stylegan2_64": _stylegan2(64),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,20 +141,18 @@ def run(config: Config) -> None:
 
 def build(config: Config) -> tuple[StepFn, Any, dict[str, np.ndarray]]:
     """The step of a row, its initialiser (key -> state), and a batch."""
-    size, channels, latent_dim, _, _ = MODELS[config.model]
-    dtype = jnp.dtype(config.compute_dtype)
-    gen = dcgan.Generator(image_size=size, channels=channels, width=config.width, dtype=dtype)
-    disc = dcgan.Discriminator(
-        width=config.width, norm="none" if config.r1 else "batch", dtype=dtype
-    )
+    model = MODELS[config.model]
+    size, channels, latent_dim = model.image_size, model.channels, model.latent_dim(config.width)
+    gen, disc = model.make(config.width, not config.r1, jnp.dtype(config.compute_dtype))
     tx = optax.adam(2e-4, b1=0.5, b2=0.999)
-    penalty = penalties.weighted(penalties.r1, config.r1) if config.r1 else None
+    relativistic = config.model.startswith("r3gan")
+    penalty = penalties.r1_r2 if relativistic else penalties.r1
     builder = {"simultaneous": steps.simultaneous_step, "alternating": steps.alternating_step}
     game = steps.Game(
         gen=steps.from_latents(gen, latent_dim),
         disc=steps.judged(disc, "image"),
-        loss=ADVERSARIAL["nonsaturating"],
-        penalty=penalty,
+        loss=ADVERSARIAL["relativistic" if relativistic else "nonsaturating"],
+        penalty=penalties.weighted(penalty, config.r1) if config.r1 else None,
     )
     step = builder[config.update](game, tx, tx)
 
@@ -169,17 +237,14 @@ def _rows(config: Config) -> list[Config]:
     if not config.model:
         table = [
             dataclasses.replace(config, model=model, update=update, r1=r1, compute_dtype=dtype)
-            for model, (update, r1), dtype in itertools.product(
-                MODELS,
-                (("simultaneous", 0.0), ("alternating", 0.0), ("alternating", 10.0)),
-                ("float32", "bfloat16"),
-            )
+            for model, told in MODELS.items()
+            for (update, r1), dtype in itertools.product(told.steps, ("float32", "bfloat16"))
         ]
     return [
         dataclasses.replace(
             row,
-            batch_size=row.batch_size or MODELS[row.model][3],
-            width=row.width or MODELS[row.model][4],
+            batch_size=row.batch_size or MODELS[row.model].batch_size,
+            width=row.width or MODELS[row.model].width,
             devices=devices,
         )
         for row in table

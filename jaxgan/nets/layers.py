@@ -103,6 +103,22 @@ class ConvTranspose(nn.Module):
         return y if bias is None else y + bias.reshape(1, 1, 1, -1)
 
 
+def pointwise(x: Array, w: Array, *_: Any, **__: Any) -> Array:
+    """The same map at each pixel: `dot_general` of a `flax.linen.Dense` for images.
+
+    As a convolution its filter gradient reads arrays that are in memory (`conv`): on CPU, XLA makes
+    the operands of a sum over pixels as it turns them over, at a tenth of the speed.
+
+    Args:
+      x: images [B, H, W, C].
+      w: kernel [C, O].
+
+    Returns:
+      [B, H, W, O].
+    """
+    return conv.conv(conv.Window(_pair(x.shape[1:3]), (1, 1)), x, w[None, None])
+
+
 class Norm(nn.Module):
     """Normalises over the batch, over channels of each example, or not at all.
 

@@ -282,7 +282,12 @@ def _widened(x: Array, width: int, dtype: Any) -> Array:
 def _pointwise(width: int, gain: float, inputs: int, dtype: Any, name: str | None = None):
     """A 1x1 convolution: a product of matrices."""
     return nn.Dense(
-        width, use_bias=False, kernel_init=_normal(inputs, gain), dtype=dtype, name=name
+        width,
+        use_bias=False,
+        kernel_init=_normal(inputs, gain),
+        dtype=dtype,
+        dot_general=layers.pointwise,
+        name=name,
     )
 
 

@@ -11,6 +11,7 @@ import warnings
 import jax
 import jax.numpy as jnp
 
+from jaxgan import cpu
 from jaxgan.parallel import processes
 from jaxgan.types import UserError
 
@@ -93,8 +94,8 @@ def compiler_options(compute_dtype: str) -> dict[str, bool | int | str]:
     Returns:
       Options for `jit_step`, often none.
     """
-    cpu = jax.default_backend() == "cpu" and _has_avx512()
-    if not cpu or compute_dtype != "bfloat16" or ONEDNN in os.environ.get("XLA_FLAGS", ""):
+    fast = jax.default_backend() == "cpu" and cpu.has("avx512f")
+    if not fast or compute_dtype != "bfloat16" or ONEDNN in os.environ.get("XLA_FLAGS", ""):
         return {}
     options: dict[str, bool | int | str] = {ONEDNN: True}
     try:
@@ -105,12 +106,6 @@ def compiler_options(compute_dtype: str) -> dict[str, bool | int | str]:
     return options
 
 
-def _has_avx512() -> bool:
-    """Whether the CPU says so; only Linux is asked."""
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and "avx512f" in cpuinfo.read_text()
-
-
 def _report_uncached(options: dict[str, bool | int | str]) -> None:
     """Reports once where the compilation cache cannot store programs that call oneDNN.
 
@@ -119,13 +114,17 @@ def _report_uncached(options: dict[str, bool | int | str]) -> None:
     """
     if not jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         return
-    product = jax.jit(
-        lambda a, b: jnp.dot(a.T, b, preferred_element_type=jnp.float32), compiler_options=options
+    image = jax.ShapeDtypeStruct((4, 8, 8, 16), jnp.bfloat16)
+    kernel = jax.ShapeDtypeStruct((3, 3, 16, 16), jnp.bfloat16)
+    convolve = jax.jit(
+        lambda x, w: jax.lax.conv_general_dilated(
+            x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        ),
+        compiler_options=options,
     )
-    operand = jax.ShapeDtypeStruct((1024, 64), jnp.bfloat16)  # large enough for oneDNN
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = product.lower(operand, operand).compile()
+        program = convolve.lower(image, kernel).compile()
     try:
         program.runtime_executable().serialize()  # pyright: ignore[reportOptionalMemberAccess]
     except MemoryError:

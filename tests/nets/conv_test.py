@@ -109,6 +109,11 @@ def _check_roads(window, channels):
         _close(other, reference)
 
 
+@pytest.mark.parametrize("padding", [((0, 0), (0, 0)), ((1, 0), (0, -1))])
+def test_the_three_maps_of_a_single_tap(padding):
+    _check_roads(conv.Window((5, 7), (1, 1), padding=padding), 24)
+
+
 @pytest.mark.parametrize("size, kernel, padding", [
     ((8, 6), (4, 4), ((1, 1), (1, 1))),
     ((6, 9), (5, 2), ((0, 3), (-1, 2))),

@@ -8,17 +8,18 @@ import pytest
 
 BFLOAT16 = """
 import sys, warnings, jax, jax.numpy as jnp
-from jaxgan import parallel
-from jaxgan.parallel import devices
+from jaxgan import cpu, parallel
 warnings.simplefilter("error")
-devices._has_avx512 = lambda: {avx512}
+cpu.has = lambda *features: {avx512}
 parallel.initialize(compilation_cache=sys.argv[1], keep_memory=False)
 options = parallel.compiler_options("bfloat16")
 assert bool(options) <= {avx512}, options
-x = jnp.ones((1024, 64), jnp.bfloat16)
-def step(a, b):
-    return jnp.dot(a.T, b, preferred_element_type=jnp.float32)
-program = jax.jit(step, compiler_options=options).lower(x, x).compile()
+x, w = jnp.ones((4, 8, 8, 16), jnp.bfloat16), jnp.ones((3, 3, 16, 16), jnp.bfloat16)
+def step(x, w):
+    return jax.lax.conv_general_dilated(
+        x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+program = jax.jit(step, compiler_options=options).lower(x, w).compile()
 try:
     program.runtime_executable().serialize()
     print("cached")
