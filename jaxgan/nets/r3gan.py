@@ -293,7 +293,7 @@ def _pointwise(width: int, gain: float, inputs: int, dtype: Any, name: str | Non
 
 def _activated(module: nn.Module, x: Array, name: str) -> Array:
     bias = module.param(name, nn.initializers.zeros, x.shape[-1:])
-    return nn.leaky_relu(x + bias.reshape(1, 1, 1, -1).astype(x.dtype), SLOPE)
+    return nn.leaky_relu(x + layers.spread(bias, x), SLOPE)
 
 
 def _normal(inputs: int, gain: float = 1.0):

@@ -109,7 +109,8 @@ class ConditionalNorm(nn.Module):
             )
             return applied(options, dense, style, train)[:, None, None, :]
 
-        return nn.relu(x * (1 + made("gain")) + made("bias"))
+        gain, bias = made("gain"), made("bias")
+        return nn.relu(x * layers.spread(1 + gain, x) + layers.spread(bias, x))
 
 
 class Attention(nn.Module):

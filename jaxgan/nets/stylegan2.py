@@ -84,7 +84,7 @@ class Conv(nn.Module):
             y = _conv(x, w, stride=1, padding=1)
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
-            y = y + bias.reshape(1, 1, 1, -1).astype(y.dtype)
+            y = y + layers.spread(bias, y)
         return _leaky(y) if self.active else y
 
 
@@ -127,7 +127,7 @@ class ModulatedConv(nn.Module):
             y = _conv(y, kernel, stride=1, padding=1)
         if self.demodulate:
             power = jnp.square(style) @ jnp.square(w).sum((0, 1))  # [B, features]
-            y = y * lax.rsqrt(power + EPSILON)[:, None, None, :].astype(y.dtype)
+            y = y * layers.spread(lax.rsqrt(power + EPSILON)[:, None, None, :], y)
         return y
 
 
@@ -220,9 +220,9 @@ class Synthesis(nn.Module):
             noise = kept.value[None]
         else:
             noise = jax.random.normal(self.make_rng("noise"), (x.shape[0], *shape))
-        x = x + (noise * strength).astype(x.dtype)
+        x = x + layers.spread(noise * strength, x)
         bias = self.param(f"bias_{layer}", nn.initializers.zeros, x.shape[-1:])
-        return _leaky(x + bias.reshape(1, 1, 1, -1).astype(x.dtype))
+        return _leaky(x + layers.spread(bias, x))
 
     def _with_bias(self, x: Array, name: str) -> Array:
         bias = self.param(name, nn.initializers.zeros, x.shape[-1:])
