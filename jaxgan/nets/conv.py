@@ -307,8 +307,8 @@ def _cpu_input_grad(window: Window, g: Array, w: Array) -> Array:
         form = _transposed_in_input(_dot_conv)
     elif _product(window, g.dtype):
         return g @ w[0, 0].T
-    elif strided and g.dtype == jnp.bfloat16 and all(h % s == 0 and k >= s for h, k, s in sides):
-        form = _phased_input_grad  # oneDNN's bfloat16 convolutions are twice as fast as products
+    elif g.dtype == jnp.bfloat16 and all(h % s == 0 and k >= s for h, k, s in sides):
+        form = _phased_input_grad  # of convolutions, which oneDNN has; it lacks their gradients
     elif strided and all(k % s == 0 for _, k, s in sides):
         form = _transposed_in_input(_dot_conv)
     else:
