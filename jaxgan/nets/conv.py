@@ -328,16 +328,18 @@ def _cpu_filter_grad(window: Window, x: Array, g: Array) -> Array:
 
 
 def _taps_are_faster(window: Window, x: Array, g: Array) -> bool:
-    """Whether there are pixels enough that XLA's form suffers; of bfloat16 oneDNN has a fast one.
+    """Whether there are pixels enough that XLA's form suffers.
 
-    XLA convolves the one array with the other in place of a kernel, as large as the outputs. Of a
-    single tap in bfloat16 the product is faster, on a CPU that has bfloat16 products.
+    XLA convolves the one array with the other in place of a kernel, as large as the outputs. Of
+    bfloat16 oneDNN has that form, and it is the faster one for long, or where a CPU has no
+    bfloat16 products.
     """
+    pixels, channels = math.prod(window.outputs), (x.shape[-1], g.shape[-1])
     single = window.kernel == (1, 1)
-    large = single or math.prod(window.outputs) >= 64
-    if g.dtype == jnp.bfloat16 and not (single and cpu.has("avx512_bf16", "amx_bf16")):
-        return False
-    return large and max(x.shape[-1], g.shape[-1]) > 16
+    if g.dtype != jnp.bfloat16:
+        return (single or pixels >= 64) and max(channels) > 16
+    large = window.strides == (1, 1) and pixels * math.prod(channels) >= 2**21
+    return (single or large) and min(channels) > 16 and cpu.has("avx512_bf16", "amx_bf16")
 
 
 def _materialised(x: Array, g: Array) -> tuple[Array, Array]:

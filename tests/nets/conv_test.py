@@ -128,6 +128,19 @@ def test_the_maps_to_few_outputs_are_laxs(size, kernel, padding):
 
 
 @pytest.mark.parametrize("size, kernel, strides, padding", [
+    ((8, 9), (3, 3), (1, 1), ((1, 1), (1, 1))),
+    ((9, 7), (4, 3), (2, 1), ((2, 1), (-1, 2))),
+])  # fmt: skip
+def test_the_filter_gradient_tap_by_tap_is_laxs(size, kernel, strides, padding):
+    window = conv.Window(size, kernel, strides, padding)
+    x, _, g = _arrays(window, 17)
+    _close(
+        jax.jit(functools.partial(conv._tap_filter_grad, window))(x, g),
+        _references(window)[conv.filter_grad](x, g),
+    )
+
+
+@pytest.mark.parametrize("size, kernel, strides, padding", [
     ((8, 6), (4, 4), (2, 2), ((1, 1), (1, 1))),
     ((6, 9), (5, 4), (2, 3), ((1, 2), (0, 3))),
     ((6, 6), (3, 3), (3, 3), ((0, 0), (2, 1))),
