@@ -5,14 +5,8 @@ import pathlib
 
 
 @functools.cache
-def has(*features: str) -> bool:
-    """Whether the CPU has instructions.
-
-    Args:
-      *features: names as Linux has them, such as "avx512f".
-
-    Returns:
-      Whether it says to have one of them; only Linux is asked.
-    """
+def multiplies_bfloat16() -> bool:
+    """Whether the CPU has products of bfloat16, by AVX512_BF16 or AMX; only Linux is asked."""
     cpuinfo = pathlib.Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and not set(features).isdisjoint(cpuinfo.read_text().split())
+    features = cpuinfo.read_text().split() if cpuinfo.is_file() else []
+    return "avx512_bf16" in features or "amx_bf16" in features

@@ -339,7 +339,7 @@ def _taps_are_faster(window: Window, x: Array, g: Array) -> bool:
     if g.dtype != jnp.bfloat16:
         return (single or pixels >= 64) and max(channels) > 16
     large = window.strides == (1, 1) and pixels * math.prod(channels) >= 2**21
-    return (single or large) and min(channels) > 16 and cpu.has("avx512_bf16", "amx_bf16")
+    return (single or large) and min(channels) > 16 and cpu.multiplies_bfloat16()
 
 
 def _materialised(x: Array, g: Array) -> tuple[Array, Array]:

@@ -84,9 +84,10 @@ def _make_cpu_devices(cpu_devices: int) -> None:
 def compiler_options(compute_dtype: str) -> dict[str, bool | int | str]:
     """Chooses compiler options of XLA for the devices of this process.
 
-    For bfloat16 on a CPU with AVX-512 that is oneDNN, whose convolutions take half the time of
-    XLA's own; without AVX-512 they gain nothing. XLA calls the option experimental: it is set only
-    where this XLA has it, and not if XLA_FLAGS mentions it (`=false` there turns it off).
+    For bfloat16 on a CPU that multiplies it (AVX512_BF16 or AMX) that is oneDNN, whose convolutions
+    take half the time of XLA's own or less; on others it may take a matrix product to its reference
+    code, which needs seconds. XLA calls the option experimental: it is set only where this XLA has
+    it, and not if XLA_FLAGS mentions it (`=false` there turns it off).
 
     Args:
       compute_dtype: of the networks, "float32" or "bfloat16".
@@ -94,7 +95,7 @@ def compiler_options(compute_dtype: str) -> dict[str, bool | int | str]:
     Returns:
       Options for `jit_step`, often none.
     """
-    fast = jax.default_backend() == "cpu" and cpu.has("avx512f")
+    fast = jax.default_backend() == "cpu" and cpu.multiplies_bfloat16()
     if not fast or compute_dtype != "bfloat16" or ONEDNN in os.environ.get("XLA_FLAGS", ""):
         return {}
     options: dict[str, bool | int | str] = {ONEDNN: True}
