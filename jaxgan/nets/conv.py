@@ -22,6 +22,7 @@ from jaxgan.types import Array
 
 Pair = tuple[int, int]
 _NHWC = ("NHWC", "HWIO", "NHWC")
+MANY_GROUPS = 32
 
 
 class Window(NamedTuple):
@@ -277,9 +278,15 @@ def _group_by_group(form, window: Window, a: Array, b: Array) -> Array:
     """Applies one of the three maps to each group by itself, which has its share of last axes.
 
     XLA's own form of the filter gradient of groups is a loop without a fast inside: seconds for
-    what this does in milliseconds. The other two gain a factor of three to ten.
+    what this does in milliseconds. The other two gain a factor of three to ten. Many groups share
+    one program, which compiles in a fraction of the time.
     """
     alone = window._replace(groups=1)
+    if window.groups > MANY_GROUPS:
+        first = [jnp.moveaxis(x.reshape(*x.shape[:-1], window.groups, -1), -2, 0) for x in (a, b)]
+        y = lax.map(lambda pair: form(alone, *pair), tuple(first))
+        y = jnp.moveaxis(y, 0, -2)
+        return y.reshape(*y.shape[:-2], -1)
     pairs = zip(jnp.split(a, window.groups, -1), jnp.split(b, window.groups, -1), strict=True)
     return jnp.concatenate([form(alone, *pair) for pair in pairs], -1)
 

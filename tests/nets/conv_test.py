@@ -114,6 +114,16 @@ def test_the_three_maps_of_a_single_tap(padding):
     _check_roads(conv.Window((5, 7), (1, 1), padding=padding), 24)
 
 
+def test_many_groups_are_a_loop_over_them_with_the_same_derivatives():
+    window = conv.Window((4, 5), (3, 3), (1, 1), ((1, 1), (1, 1)), conv.MANY_GROUPS + 1)
+    x, w, g = _arrays(window, 2)
+    maps = {conv.conv: (x, w), conv.input_grad: (g, w), conv.filter_grad: (x, g)}
+    for ours, (a, b) in maps.items():
+        _close(jax.jit(functools.partial(ours, window))(a, b), _references(window)[ours](a, b))
+    lowered = jax.jit(functools.partial(conv.conv, window)).lower(x, w).as_text()
+    assert "stablehlo.while" in lowered and lowered.count("stablehlo.dot_general") == 1
+
+
 @pytest.mark.parametrize("size, kernel, padding", [
     ((8, 6), (4, 4), ((1, 1), (1, 1))),
     ((6, 9), (5, 2), ((0, 3), (-1, 2))),
