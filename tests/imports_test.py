@@ -9,7 +9,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {"types"},
-    {"collectives", "structure"},
+    {"collectives", "structure", "cpu"},
     {"latents", "images", "ema", "penalties", "regularizers", "frozen"}
     | {"categorical", "sentences"}
     | {"losses", "augment", "nets", "data"},

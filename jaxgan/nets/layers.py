@@ -120,7 +120,7 @@ def spread(a: Array, x: Array) -> Array:
     return jnp.broadcast_to(wide, x.shape).astype(x.dtype)
 
 
-def pointwise(x: Array, w: Array, *_: Any, **__: Any) -> Array:
+def pointwise(x: Array, w: Array, *dimension_numbers: Any, **options: Any) -> Array:
     """The same map at each pixel: `dot_general` of a `flax.linen.Dense` for images.
 
     As a convolution its filter gradient reads arrays that are in memory (`conv`): on CPU, XLA makes
@@ -129,10 +129,13 @@ def pointwise(x: Array, w: Array, *_: Any, **__: Any) -> Array:
     Args:
       x: images [B, H, W, C].
       w: kernel [C, O].
+      *dimension_numbers: those of such a product, as the layer gives them.
+      **options: of `dot_general`, without effect.
 
     Returns:
       [B, H, W, O].
     """
+    del dimension_numbers, options
     return conv.conv(conv.Window(_pair(x.shape[1:3]), (1, 1)), x, w[None, None])
 
 

@@ -77,7 +77,7 @@ class Conv(nn.Module):
         w = (w / math.sqrt(math.prod(shape[:3]))).astype(self.dtype)
         x = x.astype(self.dtype)
         if self.kernel == 1:
-            y = (resample.downsample(x) if self.down else x) @ w[0, 0]
+            y = layers.pointwise(resample.downsample(x) if self.down else x, w[0, 0])
         elif self.down:
             y = _conv(resample.blur(x, before=2, after=2), w, stride=2, padding=0)
         else:
@@ -120,7 +120,7 @@ class ModulatedConv(nn.Module):
         y = (x * style[:, None, None, :]).astype(self.dtype)
         kernel = w.astype(self.dtype)
         if self.kernel == 1:
-            y = y @ kernel[0, 0]
+            y = layers.pointwise(y, kernel[0, 0])
         elif self.up:
             y = resample.blur(_transposed(y, kernel), before=1, after=1) * 4
         else:
