@@ -257,6 +257,15 @@ _lax_input_grad = _transposed_in_input(_lax_conv)
 _lax_filter_grad = _transposed_in_kernel(_lax_conv)
 
 
+def _single(window: Window) -> bool:
+    """Whether each output sees the pixel at its place and no other."""
+    return window == Window(window.size, (1, 1))
+
+
+def _default_conv(window: Window, x: Array, w: Array) -> Array:
+    return x @ w[0, 0] if _single(window) else _lax_conv(window, x, w)
+
+
 # On CPU, XLA's own forms are good for many channels, poor for the one or three of an image; and
 # the transposed one of a strided convolution spends its time on the zeros between the inputs.
 
@@ -266,8 +275,8 @@ def _image_channels(channels: int) -> bool:
 
 
 def _product(window: Window, dtype: Any) -> bool:
-    """Whether it is one product of matrices; in bfloat16 oneDNN's convolution is faster still."""
-    return window == Window(window.size, (1, 1)) and dtype != jnp.bfloat16
+    """Whether it is best one product of matrices: in bfloat16 oneDNN's convolution is faster."""
+    return _single(window) and dtype != jnp.bfloat16
 
 
 def _makes_image(window: Window, outputs: int) -> bool:
@@ -369,7 +378,11 @@ def _materialised(x: Array, g: Array) -> tuple[Array, Array]:
 
 _OPERANDS = {"g": ("x", "w"), "x": ("g", "w"), "w": ("x", "g")}
 _CPU = {"g": _cpu_conv, "x": _cpu_input_grad, "w": _cpu_filter_grad}
-_DEFAULT = {"g": _lax_conv, "x": _lax_input_grad, "w": _lax_filter_grad}
+_DEFAULT = {
+    "g": _default_conv,
+    "x": _transposed_in_input(_default_conv),
+    "w": _transposed_in_kernel(_default_conv),
+}
 
 _map_p = core.Primitive("convolution_map")
 
@@ -382,7 +395,7 @@ def _compute(forms, a: Array, b: Array, *, window: Window, wanted: str, batched)
 
 
 def by_lax(a: Array, b: Array, **static) -> Array:
-    """Computes one of the maps by `lax.conv_general_dilated` alone, as accelerators do.
+    """Computes one of the maps by XLA's own operations, as accelerators do.
 
     Args:
       a: the first operand.

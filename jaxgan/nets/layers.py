@@ -424,7 +424,7 @@ def _parameters(layer, x: Array, shape: tuple[int, ...]) -> tuple[Array, Array, 
     bias = None
     if layer.use_bias:
         bias = layer.param("bias", layer.bias_init, shape[-1:], layer.param_dtype)
-    x, w = dtypes.promote_dtype(x, w, dtype=dtypes.canonicalize_dtype(x, w, dtype=layer.dtype))
+    x, w = dtypes.promote_dtype(x, w, dtype=layer.dtype)
     return x, w, bias
 
 

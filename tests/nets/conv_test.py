@@ -90,11 +90,8 @@ def test_the_three_maps_of_many_windows(window, channels):
 
 def _check_roads(window, channels):
     references = _references(window)
-    accelerator = {
-        conv.conv: conv._lax_conv,
-        conv.input_grad: conv._lax_input_grad,
-        conv.filter_grad: conv._lax_filter_grad,
-    }
+    wanted = {conv.conv: "g", conv.input_grad: "x", conv.filter_grad: "w"}
+    accelerator = {m: conv._DEFAULT[name] for m, name in wanted.items()}
 
     @jax.jit  # one compilation an example
     def roads(x, w, g):
@@ -148,6 +145,21 @@ def test_the_filter_gradient_tap_by_tap_is_laxs(size, kernel, strides, padding):
         jax.jit(functools.partial(conv._tap_filter_grad, window))(x, g),
         _references(window)[conv.filter_grad](x, g),
     )
+
+
+@pytest.mark.parametrize("products", [True, False])
+def test_large_filter_gradients_in_bfloat16_go_tap_by_tap_where_the_cpu_multiplies_it(
+    monkeypatch, products
+):
+    monkeypatch.setattr(conv.cpu, "multiplies_bfloat16", lambda: products)
+
+    def taps(side, channels, kernel=3, stride=1):
+        window = conv.Window((side, side), (kernel, kernel), (stride, stride), ((1, 1), (1, 1)))
+        x, g = (jax.ShapeDtypeStruct((2, side, side, channels), jnp.bfloat16) for _ in range(2))
+        return conv._taps_are_faster(window, x, g)
+
+    assert taps(32, 64) == taps(16, 128) == taps(8, 32, kernel=1) == products
+    assert not taps(32, 32) and not taps(64, 16) and not taps(64, 64, stride=2)
 
 
 @pytest.mark.parametrize("size, kernel, strides, padding", [
