@@ -1,5 +1,6 @@
 """What the data decide of a run of `experiments.images`, where the flags leave it to them."""
 
+import math
 from typing import Any
 
 from jaxgan.data.spec import Spec
@@ -10,7 +11,8 @@ PIXELS = 32 * 32  # of the images that `GAMMA` is for
 GAMMA = 1.0
 FEW = 20_000  # examples, below which D sees them augmented
 FEWEST_OF_A_CLASS = 20  # examples, below which labels take no part
-STEPS = 4500
+STEPS = 4500  # of images of so many pixels or fewer
+FEWEST_STEPS = 2250  # of larger ones: those of 64 x 64 pixels take the 20 minutes then
 
 
 def settings(config: Any, spec: Spec) -> dict[str, Any]:
@@ -22,7 +24,8 @@ def settings(config: Any, spec: Spec) -> dict[str, Any]:
 
     Returns:
       A value for each field that asks for it: gamma in proportion to the images' pixels,
-      augmentation where examples are few, labels where each class has examples enough, steps.
+      augmentation where examples are few, labels where each class has examples enough, fewer steps
+      where images are larger than 32 x 32.
     """
     height, width, _ = spec.shapes["image"]
     found: dict[str, Any] = {}
@@ -34,5 +37,6 @@ def settings(config: Any, spec: Spec) -> dict[str, Any]:
         enough = spec.num_classes > 1 and min(spec.label_counts or (0,)) >= FEWEST_OF_A_CLASS
         found["condition"] = "projection" if enough else "none"
     if config.num_steps == 0:
-        found["num_steps"] = STEPS
+        affordable = STEPS * math.sqrt(PIXELS / (height * width))
+        found["num_steps"] = round(min(STEPS, max(FEWEST_STEPS, affordable)))
     return found

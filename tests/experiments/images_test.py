@@ -155,18 +155,20 @@ FREE = {"gamma": -1.0, "augment": "auto", "condition": "auto", "num_steps": 0}
 @pytest.mark.parametrize(
     ("shape", "num", "counts", "expected"),
     [
-        ((32, 32, 3), 1500, (), (1.0, "diffaug", "none")),
-        ((64, 64, 1), 60_000, (30_000, 30_000), (4.0, "none", "projection")),
-        ((24, 40, 3), 300, (290, 10), (0.938, "diffaug", "none")),
+        ((32, 32, 3), 1500, (), (1.0, "diffaug", "none", 4500)),
+        ((64, 64, 1), 60_000, (30_000, 30_000), (4.0, "none", "projection", 2250)),
+        ((24, 40, 3), 300, (290, 10), (0.938, "diffaug", "none", 4500)),
+        ((48, 48, 3), 300, (), (2.25, "diffaug", "none", 3000)),
+        ((256, 256, 3), 300, (), (64.0, "diffaug", "none", 2250)),
     ],
-    ids=["icons", "two classes", "a rare class, not square"],
+    ids=["icons", "two classes", "a rare class, not square", "between", "large"],
 )
 def test_what_is_left_to_the_data_follows_from_their_size_and_number(shape, num, counts, expected):
     spec = specs.Spec("", num, {"image": shape}, len(counts), label_counts=counts)
     config = images.Config(**FREE).resolved(spec)
-    names = ("gamma", "augment", "condition")
+    names = ("gamma", "augment", "condition", "num_steps")
     assert tuple(getattr(config, name) for name in names) == expected
-    assert config.num_steps > 0 and config.channels == shape[2]
+    assert config.channels == shape[2]
     assert config.resolved(spec) == config
     asked = images.Config(**{**FREE, "gamma": 0.0, "num_steps": 5}).resolved(spec)
     assert (asked.gamma, asked.num_steps) == (0.0, 5)
