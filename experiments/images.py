@@ -17,6 +17,8 @@ settings published for it. Which penalty and rate suit the images, `experiments.
 """
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -94,6 +96,19 @@ class Config(_networks.NetworkConfig):
         if found:
             return dataclasses.replace(self, **found).resolved(spec)
         return super().resolved(spec)
+
+    def cycle(self) -> Sequence["Config"]:
+        """The configs whose steps take turns: path lengths too are in some of them alone."""
+        turns, every = super().cycle(), self.path_every if self.path_weight else 1
+        due = {"path_every": 1, "path_weight": every * self.path_weight}
+        if every == 1:
+            return turns  # pyright: ignore[reportReturnType]
+        return [
+            dataclasses.replace(
+                turns[n % len(turns)], **({"path_weight": 0.0} if n % every else due)
+            )
+            for n in range(math.lcm(every, len(turns)))
+        ]
 
 
 def build(config: Config, spec: Spec) -> Experiment:

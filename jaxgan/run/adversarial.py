@@ -147,6 +147,13 @@ class AdversarialConfig(RunConfig):
                 f"{'counts' if decayed else 'does not count'} steps; use another workdir"
             )
 
+    def cycle(self) -> Sequence["AdversarialConfig"]:
+        """The configs whose steps take turns: the penalty is in the first alone."""
+        every = 1 if self.penalty == "none" else self.penalty_every
+        due = dataclasses.replace(self, penalty_every=1, gamma=every * self.gamma)
+        rest = dataclasses.replace(self, penalty="none", penalty_every=1)
+        return (self,) if every == 1 else (due, *[rest] * (every - 1))
+
     @property
     def micro_batches(self) -> int:
         """How many a batch is computed in."""

@@ -1,7 +1,7 @@
 """The flags that experiments share: those of every run, and those of runs on a dataset."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -206,6 +206,15 @@ class RunConfig:
         """The config with what it leaves to the data taken from them."""
         del spec
         return self
+
+    def cycle(self) -> Sequence["RunConfig"]:
+        """The configs whose steps take turns, where something is due every few steps only.
+
+        Returns:
+          One config for each step of a period, of which the first has all that is due. The step
+          that a config itself makes does the same, and decides at each step what is due.
+        """
+        return (self,)
 
     def check_change(self, before: Mapping[str, Any]) -> None:
         """Refuses changes of settings, which a run was made with `before`, that cannot be made."""

@@ -87,9 +87,13 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
     parallel.check_batch_size(config.batch_size, mesh.size, accumulate=config.micro_batches)
     if config.parallel == "pmap" and processes.several():
         raise UserError("--parallel=pmap spreads over one process only; use --parallel=jit")
-    init_one, stages = _guarded(config, experiment)
-    if examples is not None:
-        stages = [(end, steps.map_batch(pipeline.prepare, step)) for end, step in stages]
+    guarded_init, guarded = _guards(config)
+    stages, init_one = _stages(config, spec, build, experiment), guarded_init(experiment.init)
+
+    def whole(step: StepFn) -> StepFn:
+        step = guarded(step)
+        return step if examples is None else steps.map_batch(pipeline.prepare, step)
+
     keys, init = launch.keys(config), launch.init(config, init_one)
     processes.check_alike({**_common(config), "training data": spec.fingerprint})
     scorer = processes.call_on_all(lambda: _scorer(config, experiment, spec, examples))
@@ -107,7 +111,7 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
         origin()  # what does not fit leaves no directory behind, and compiles nothing
     if config.dry_run:
         one = jax.eval_shape(init_one, jax.eval_shape(lambda: jax.random.key(0)))
-        launch.describe(config, examples, one, stages[-1][1], mesh.size)
+        launch.describe(config, examples, one, whole(stages[-1][1][0]), mesh.size)
         _say_frozen(experiment)
         return None
     if not config.workdir:
@@ -172,14 +176,16 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
                 history.session(folder, start),
                 launch.out_of_memory_in_one_line(config, mesh),
             ):
-                launched = functools.partial(
-                    launch.compiled,
-                    config=config,
-                    mesh=mesh,
-                    shardings=shardings,
-                    per_seed=examples is not None,
+                launched = {
+                    step: launch.compiled(
+                        whole(step), config, mesh, shardings, per_seed=examples is not None
+                    )
+                    for _, turns in stages
+                    for step in turns
+                }
+                state = run.to_the_end(
+                    [(end, [launched[step] for step in turns]) for end, turns in stages], state
                 )
-                state = run.to_the_end([(end, launched(step)) for end, step in stages], state)
             # All wait here: a process that left would take the others' last save along.
             manager.wait_until_finished()
             resume.check_trained(state)
@@ -241,13 +247,29 @@ def _folder(config: RunConfig, spec: Spec) -> rundir.RunDir:
     )
 
 
-def _guarded(config: RunConfig, experiment: Experiment) -> tuple[Any, list[tuple[int, StepFn]]]:
-    """Start and stages of a run, guarded against NaN and infinity where that is asked for."""
-    init, stages = experiment.init, experiment.stages(config.num_steps)
+def _stages(
+    config: RunConfig, spec: Spec, build: Build, experiment: Experiment
+) -> list[tuple[int, Sequence[StepFn]]]:
+    """The steps of a run in their order: until when each stage lasts, and what takes turns in it.
+
+    On CPU what is due every few steps only is in a program of its own, for branches are slow there
+    (`steps.when`).
+    """
+    *first, (end, step) = experiment.stages(config.num_steps)
+    apart = jax.default_backend() == "cpu" and config.steps_per_call == 1
+    cycle = config.cycle() if apart else (config,)
+    made = {config: step}
+    for one in cycle:
+        made[one] = made[one] if one in made else build(one, spec).step
+    return [*((until, (step,)) for until, step in first), (end, [made[one] for one in cycle])]
+
+
+def _guards(config: RunConfig) -> tuple[Callable[[Any], Any], Callable[[StepFn], StepFn]]:
+    """What guards start and steps of a run against NaN and infinity, where that is asked for."""
     if config.on_nonfinite == "stop":
-        return init, stages
+        return lambda init: init, lambda step: step
     wrap = {"skip": steps.skip_nonfinite, "rollback": steps.after_rollback}[config.on_nonfinite]
-    return lambda key: steps.init_guard(init(key)), [(end, wrap(step)) for end, step in stages]
+    return lambda init: lambda key: steps.init_guard(init(key)), wrap
 
 
 def _scorer(

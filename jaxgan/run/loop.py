@@ -9,7 +9,7 @@ Hook = Callable[[int, GANState, Metrics], None]
 
 
 def fit(
-    step: StepFn,
+    step: StepFn | Sequence[StepFn],
     state: GANState,
     batches: Iterable[Batch],
     *,
@@ -21,7 +21,9 @@ def fit(
     """Trains until `state.step` is `num_steps`.
 
     Args:
-      step: a compiled training step that counts `state.step`, as `steps.train_step` does.
+      step: a compiled training step that counts `state.step`, as `steps.train_step` does; or
+        several that take turns, the first where their number divides `state.step`, each of one
+        step a call.
       state: where to start from; donated.
       batches: one batch a step, beginning with that of `state.step`. Where it knows its position
         (`pipeline.Batches.step`), that is checked.
@@ -43,9 +45,10 @@ def fit(
             f"the state is at step {start} but the batches at step {position}: the order of the"
             f" examples would change; make them with pipeline.batches(..., start={start})"
         )
+    turns = step if isinstance(step, Sequence) else (step,)
     numbers = range(start + steps_per_call, num_steps + 1, steps_per_call)
     for number, batch in zip(numbers, batches, strict=False):
-        state, metrics = step(key, state, batch)
+        state, metrics = turns[(number - 1) % len(turns)](key, state, batch)
         for hook in hooks:
             hook(number, state, metrics)
     return state

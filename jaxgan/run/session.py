@@ -97,11 +97,14 @@ class Session:
         to_come = -(-(config.num_steps - int(state.step)) // config.save_every)
         checkpoint.check_space(self.manager, state, more=max(1, min(most - saved, to_come)))
 
-    def to_the_end(self, stages: Sequence[tuple[int, StepFn]], state: GANState) -> GANState:
+    def to_the_end(
+        self, stages: Sequence[tuple[int, Sequence[StepFn]]], state: GANState
+    ) -> GANState:
         """Trains to the last step, rolling back where a player diverges and that is wanted.
 
         Args:
-          stages: the number of steps each is trained with until, and its compiled step.
+          stages: the number of steps each is trained with until, and its compiled steps, which
+            take turns.
           state: where to start from.
 
         Returns:
@@ -116,7 +119,7 @@ class Session:
                     raise
                 state = self._rolled_back(error, times + 1)
 
-    def _fit(self, stages: Sequence[tuple[int, StepFn]], state: GANState) -> GANState:
+    def _fit(self, stages: Sequence[tuple[int, Sequence[StepFn]]], state: GANState) -> GANState:
         """Trains from a state to the last step; a signal saves and exits."""
         config, start = self.config, int(state.step)
         seeds = self.seeds if config.is_ensemble else ()
@@ -156,9 +159,9 @@ class Session:
             ):
                 watched = save.over(dog.over(batches))
                 every = [newest, *self._hooks(guard, log, flush, dog)]
-                for end, step in stages:
+                for end, turns in stages:
                     state = loop.fit(
-                        step,
+                        turns,
                         state,
                         watched,
                         key=self.keys.train,

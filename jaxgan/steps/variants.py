@@ -122,7 +122,8 @@ def lazy(penalty: Penalty, interval: int, step: Array) -> Penalty:
         that the work is saved there too.
 
     Returns:
-      The penalty, 0 in between. On CPU it saves no time, see `combine.when`.
+      The penalty, 0 in between. On CPU it saves no time inside a program, see `combine.when`;
+      there `run.driver` lets steps with and without it take turns.
     """
 
     def rarely(key: Key, critic: Critic, real: Array, fake: Array) -> Array:

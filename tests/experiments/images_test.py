@@ -79,6 +79,19 @@ def tree_of(shapes):
     return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
+def test_penalties_and_path_lengths_that_are_due_at_times_take_turns(tmp_path):
+    config = _config(
+        tmp_path, "stylegan2", penalty="r1", gamma=0.5, penalty_every=6, path_weight=2.0
+    )
+    told = [(one.penalty, one.gamma, one.path_weight) for one in config.cycle()]
+    both, rest, path = ("r1", 3.0, 8.0), ("none", 0.5, 0.0), ("none", 0.5, 8.0)
+    penalty = ("r1", 3.0, 0.0)
+    period = [both, *[rest] * 3, path, rest, penalty, rest, path, *[rest] * 3]
+    assert told == period
+    assert {one.penalty_every for one in config.cycle()} == {1}
+    assert config.path_every == 4 and {one.path_weight for one in config.cycle()} == {0.0, 8.0}
+
+
 @pytest.mark.slow  # compiles three programs
 def test_a_run_of_path_lengths_that_is_stopped_ends_as_one_that_is_not(tmp_path):
     settings = {"path_weight": 2.0, "path_every": 2, "save_every": 2}

@@ -124,6 +124,20 @@ def test_other_ways_to_train(tmp_path, settings):
     assert np.isfinite(_results(tmp_path / "run")["kl"]).all()
 
 
+def test_a_penalty_that_is_due_at_times_trains_the_same_in_turns_as_in_one_program(tmp_path):
+    """A launch of several steps is one program; of single steps two take turns on CPU."""
+    lazy = {"seeds": 1, "num_steps": 4, "penalty_every": 2, "gamma_final": 0.1}
+    together, turns = (
+        mixture.run(_config(tmp_path / str(n), steps_per_call=n, **lazy)) for n in (2, 1)
+    )
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6),
+        turns.disc.params,
+        together.disc.params,
+    )
+    assert "disc/penalty" not in (tmp_path / "1" / "metrics.jsonl").read_text()  # of steps 2 and 4
+
+
 def test_points_are_drawn_where_they_are():
     corners = synthetic.Mixture(np.array([[1.0, 1.0], [-1.0, -1.0]]), 0.01)
     points = np.array([[1.05, 1.05], [-1.05, -0.05], [5.0, 5.0]])

@@ -47,6 +47,16 @@ def test_fit_does_nothing_where_nothing_is_missing():
     assert int(_fit(3, start=5, hooks=[never]).step) == 5
 
 
+def test_steps_that_take_turns_do_so_by_the_number_of_steps_taken():
+    """A run that is resumed goes on where it was in the cycle."""
+    turns = [
+        lambda key, now, batch, n=n: (now.replace(step=now.step + 1), {"turn": n}) for n in range(3)
+    ]
+    seen = []
+    _fit(9, start=4, step=turns, hooks=[lambda number, now, metrics: seen.append(metrics["turn"])])
+    assert seen == [1, 2, 0, 1, 2]
+
+
 def test_batches_of_another_step_than_the_state_are_refused_before_a_step_is_taken():
     source = synthetic.squares(num_examples=4)
     step = jax.jit(lambda key, now, batch: (now.replace(step=now.step + 1), {}))
