@@ -149,10 +149,12 @@ class AdversarialConfig(RunConfig):
 
     def cycle(self) -> Sequence["AdversarialConfig"]:
         """The configs whose steps take turns: the penalty is in the first alone."""
-        every = 1 if self.penalty == "none" else self.penalty_every
+        every = self.penalty_every
+        if self.penalty == "none" or every == 1:
+            return (self,)
         due = dataclasses.replace(self, penalty_every=1, gamma=every * self.gamma)
         rest = dataclasses.replace(self, penalty="none", penalty_every=1)
-        return (self,) if every == 1 else (due, *[rest] * (every - 1))
+        return (due, *[rest] * (every - 1))
 
     @property
     def micro_batches(self) -> int:

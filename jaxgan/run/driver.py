@@ -260,7 +260,8 @@ def _stages(
     cycle = config.cycle() if apart else (config,)
     made = {config: step}
     for one in cycle:
-        made[one] = made[one] if one in made else build(one, spec).step
+        if one not in made:
+            made[one] = build(one, spec).step
     return [*((until, (step,)) for until, step in first), (end, [made[one] for one in cycle])]
 
 
