@@ -193,6 +193,7 @@ def train(config: RunConfig, *, build: Build, source: Open = load_source) -> GAN
         else:
             resume.check_trained(state)
             say(f"finished: {folder.path} is at step {start}, asked for {config.num_steps}")
+        interrupts.end()
         state = session.with_own_generator(state)
         if experiment.score and processes.is_main():
             _report(

@@ -74,7 +74,8 @@ class Log:
     Beside the metrics each line has "images_per_second", the "seconds" of training so far, and the
     "epoch" where the number of examples is known. A metric of several seeds at once, [S], is
     written as its mean, "NAME/interval" (half the width of the mean's 95 % interval) and
-    "NAME/seed_K" of each seed K.
+    "NAME/seed_K" of each seed K. One that not every step has, as a penalty that is due every few,
+    is the newest since the line before (or since training was resumed).
 
     Where the steps report what `summaries.alarms` reads, "guard/alarms" counts the signs, and
     "guard/signs" names them where there are any; those that last for PATIENCE lines are reported
@@ -119,6 +120,7 @@ class Log:
         self._began = time.perf_counter() - seconds
         self._time = 0.0  # set after the first step, so that rates leave its compilation out
         self._pending: tuple[int, Metrics] | None = None
+        self._newest: Metrics = {}  # since the line before
         self._alarmed = 0  # lines in a row
         # Steps dropped up to the last line, of each seed; unknown where a run is resumed.
         self._skipped = None if start else dict.fromkeys(seeds or (0,), 0.0)
@@ -128,14 +130,15 @@ class Log:
             self._bar = tqdm.tqdm(total=num_steps, initial=start, unit="step", dynamic_ncols=True)
 
     def __call__(self, step: int, state: GANState, metrics: Metrics) -> None:
-        """Writes the line due at the step before; keeps this step's metrics if they are due."""
+        """Writes the line due at the step before; keeps this step's metrics for the next."""
         self.flush()
+        self._newest = {**self._newest, **metrics}
         if not self._time:
             self._last, self._time = step, time.perf_counter()
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
         if step % self._every == 0 or step == self._num_steps:
-            self._pending = step, metrics
+            self._pending, self._newest = (step, self._newest), {}
 
     def flush(self) -> None:
         """Writes the line that is due, if any."""

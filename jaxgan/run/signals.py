@@ -72,6 +72,13 @@ class Interrupts:
         elif signum:
             raise Interrupted(signum, state)
 
+    def end(self) -> None:
+        """Gives the signals to stop back: what follows has nothing to save, and ends at once."""
+        for signum in set(self._before) - {signal.SIGUSR1}:
+            signal.signal(signum, self._before.pop(signum))  # pyright: ignore[reportArgumentType]
+        if self.signum:  # came while the last checkpoint was written
+            signal.raise_signal(self.signum)
+
     def over(self, batches: Iterable[T], stop: Callable[[int], object]) -> Iterator[T]:
         """Passes batches through; a signal to stop does not wait for one, which may be for ever.
 

@@ -135,7 +135,9 @@ def test_a_penalty_that_is_due_at_times_trains_the_same_in_turns_as_in_one_progr
         turns.disc.params,
         together.disc.params,
     )
-    assert "disc/penalty" not in (tmp_path / "1" / "metrics.jsonl").read_text()  # of steps 2 and 4
+    lines = (tmp_path / "1" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4]
+    assert all(json.loads(line)["disc/penalty"] > 0 for line in lines)  # due at steps 1 and 3
 
 
 def test_points_are_drawn_where_they_are():

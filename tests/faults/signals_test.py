@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from jaxgan.run import checkpoint, manifest, signals
+from jaxgan.run import checkpoint, experiment, manifest, signals
 from tests.faults import small
 from tests.helpers import command, runs, tiny
 
@@ -50,6 +50,18 @@ def test_sigterm_during_a_save_waits_for_it_and_saves_no_step_twice(tmp_path, mo
         small.train(tmp_path / "run", at={at: _send(signal.SIGTERM)}, save_every=4)
     assert caught.value.code == 143
     assert written == sorted({4, at}) == runs.steps_saved(tmp_path / "run")
+
+
+def test_ctrl_c_during_the_score_after_training_ends_it_at_once(tmp_path):
+    def measure(entries):
+        _send(signal.SIGINT)()
+        return {"modes": 1.0}
+
+    score = experiment.Score("test", 4, measure, floor={}, best="modes")
+    with pytest.raises(KeyboardInterrupt):
+        small.train(tmp_path / "run", score=score)
+    assert runs.steps_saved(tmp_path / "run")[-1] == 6
+    assert not (tmp_path / "run" / "results.json").exists()
 
 
 def test_a_signal_whose_save_fails_says_so_and_does_not_pretend(tmp_path, monkeypatch, capsys):

@@ -40,7 +40,9 @@ def advance(key, now, batch):
     return now.replace(step=now.step + 1, gen=gen), {"gen/loss": noise}
 
 
-def train(workdir, *, at=None, step=advance, pretraining=(), **settings) -> GANState | None:
+def train(
+    workdir, *, at=None, step=advance, pretraining=(), score=None, **settings
+) -> GANState | None:
     """Trains six steps, saving every second one; `at[n]` is called at the n-th samples."""
     settings = {"num_steps": 6, "save_every": 2, "log_every": 1, "sample_every": 1, **settings}
     number = itertools.count(1)
@@ -49,7 +51,7 @@ def train(workdir, *, at=None, step=advance, pretraining=(), **settings) -> GANS
         (at or {}).get(next(number), lambda: None)()
         return {"image": np.zeros((num, 8, 8, 1), np.float32)}
 
-    experiment = Experiment(lambda key: state(), step, sample, pretraining=pretraining)
+    experiment = Experiment(lambda key: state(), step, sample, score=score, pretraining=pretraining)
     return driver.train(runs.config(workdir, **settings), build=lambda config, spec: experiment)
 
 

@@ -142,6 +142,16 @@ def test_metrics_are_written_one_step_late_when_due_and_at_the_end(capsys):
     assert "gen/loss 8.000" in printed[1] and "images/s" in printed[1] and "left" in printed[1]
 
 
+def test_a_metric_that_few_steps_have_is_the_newest_since_the_line_before():
+    log, lines = _log(4)
+    for step in range(1, 11):
+        lazy = {"disc/penalty": jnp.float32(step)} if step in (1, 3, 9) else {}
+        log(step, _state(), {"gen/loss": jnp.float32(step), **lazy})
+    log.close()
+    assert [values.get("disc/penalty") for _, values in lines] == [3.0, None, 9.0]
+    assert [values["gen/loss"] for _, values in lines] == [4.0, 8.0, 10.0]
+
+
 def test_the_first_step_has_no_rate_for_it_holds_the_compilation(capsys):
     log, lines = _log(1, start=5)
     log(6, _state(), {})

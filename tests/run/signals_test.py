@@ -35,6 +35,20 @@ def test_the_second_signal_ends_the_process_at_once(monkeypatch):
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_once_training_has_ended_a_signal_does_what_it_did_before_it(monkeypatch):
+    raised = []
+    monkeypatch.setattr(signal, "raise_signal", raised.append)
+    before = {signum: signal.getsignal(signum) for signum in STOPPING}
+    with signals.Interrupts() as interrupts:
+        interrupts.end()
+        assert {signum: signal.getsignal(signum) for signum in STOPPING} == before
+        assert raised == []
+    with signals.Interrupts() as interrupts:
+        os.kill(os.getpid(), signal.SIGTERM)  # while the last step is saved
+        interrupts.end()
+    assert raised == [signal.SIGTERM]
+
+
 @pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGXCPU])
 def test_what_the_system_sends_again_and_again_does_not_end_the_process_at_once(signum, capfd):
     with signals.Interrupts() as interrupts:
