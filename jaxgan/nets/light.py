@@ -138,7 +138,8 @@ def default_widths(image_size: Sequence[int]) -> tuple[tuple[int, ...], tuple[in
     Returns:
       The generator's and the discriminator's, from the smallest images to the largest, fewer where
       maps are larger, so that no stage takes most of the time: 128, 128, 64, 32 and 128, 64, 32
-      for 32 pixels.
+      for 32 pixels. The discriminator's are at least 32: its first layer makes them from 4 x 4
+      pixels, 48 numbers, and with 16 of them overlooks the finest details.
 
     Raises:
       UserError: no network makes such images.
@@ -146,7 +147,7 @@ def default_widths(image_size: Sequence[int]) -> tuple[tuple[int, ...], tuple[in
     stages = resample.stages_for(image_size)
     sides = [min(image_size) / 2**i for i in reversed(range(stages))]
     gen = tuple(max(16, min(128, 8 * round(128 / side))) for side in sides)
-    disc = tuple(max(16, min(128, 8 * round(64 / side))) for side in sides[:-1])
+    disc = tuple(max(32, min(128, 8 * round(64 / side))) for side in sides[:-1])
     return gen, disc
 
 

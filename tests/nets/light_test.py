@@ -109,7 +109,7 @@ def test_widths_follow_the_size_of_the_maps():
     assert light.default_widths((32, 32)) == ((128, 128, 64, 32), (128, 64, 32))
     assert light.default_widths((28, 28)) == ((128, 72, 40), (72, 40))
     gen, disc = light.default_widths((256, 128))
-    assert gen == (128, 128, 64, 32, 16, 16) and disc == (128, 64, 32, 16, 16)
+    assert gen == (128, 128, 64, 32, 16, 16) and disc == (128, 64, 32, 32, 32)
     with pytest.raises(UserError, match="images of 30 x 18 cannot be made by doubling 2 times"):
         light.default_widths((30, 18))
 
