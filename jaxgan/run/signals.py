@@ -46,6 +46,7 @@ class Interrupts:
         self._asked = False  # to save, by a signal to this process
         self._stop_waiting: Callable[[int], object] | None = None  # while there is no batch
         self._due = False  # a save that all processes make
+        self._ended = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupts":
@@ -74,6 +75,7 @@ class Interrupts:
 
     def end(self) -> None:
         """Gives the signals to stop back: what follows has nothing to save, and ends at once."""
+        self._ended = True
         for signum in set(self._before) - {signal.SIGUSR1}:
             signal.signal(signum, self._before.pop(signum))  # pyright: ignore[reportArgumentType]
         if self.signum:  # came while the last checkpoint was written
@@ -114,6 +116,9 @@ class Interrupts:
 
     def _save(self, signum: int, frame: object) -> None:
         del signum, frame
+        if self._ended:
+            early.say_at_once("SIGUSR1: training has ended, and its last step is saved")
+            return
         self._asked = True
         early.say_at_once("SIGUSR1: saving after the next step")
 
