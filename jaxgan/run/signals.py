@@ -74,7 +74,10 @@ class Interrupts:
             raise Interrupted(signum, state)
 
     def end(self) -> None:
-        """Gives the signals to stop back: what follows has nothing to save, and ends at once."""
+        """Gives the signals to stop back: what follows has nothing to save, and ends at once.
+
+        SIGUSR1 is answered with a line that says so.
+        """
         self._ended = True
         for signum in set(self._before) - {signal.SIGUSR1}:
             signal.signal(signum, self._before.pop(signum))  # pyright: ignore[reportArgumentType]
@@ -117,7 +120,7 @@ class Interrupts:
     def _save(self, signum: int, frame: object) -> None:
         del signum, frame
         if self._ended:
-            early.say_at_once("SIGUSR1: training has ended, and its last step is saved")
+            early.say_at_once("SIGUSR1: training has ended, there is nothing left to save")
             return
         self._asked = True
         early.say_at_once("SIGUSR1: saving after the next step")

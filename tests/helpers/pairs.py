@@ -9,9 +9,9 @@ import time
 
 from tests.helpers import command, runs
 
-# Its threads write at once: words of one line may come amid those of another.
+# Its threads write to stdout at once: words of one line may come amid those of another.
 _GLOO = re.compile(
-    r"(\[Gloo\] |Rank |\d+| is connected to | peer ranks\. |"
+    r"(\[Gloo\] |Rank |\d| is connected to | peer ranks\. |"
     "Expected number of connected peer ranks is : )*"
 )
 
@@ -37,8 +37,8 @@ class Process:
 
     def told(self) -> list[str]:
         """What it said of itself; gRPC and Gloo have their say too."""
-        text = self.out.read_text() + self.err.read_text()
-        return [line for line in text.splitlines() if not _GLOO.fullmatch(line)]
+        out = self.out.read_text().splitlines()
+        return [x for x in out if not _GLOO.fullmatch(x)] + self.err.read_text().splitlines()
 
     def errors(self) -> list[str]:
         """Its lines of error, without "error: "."""

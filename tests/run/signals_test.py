@@ -49,13 +49,15 @@ def test_once_training_has_ended_a_signal_does_what_it_did_before_it(monkeypatch
     assert raised == [signal.SIGTERM]
 
 
-def test_once_training_has_ended_a_request_to_save_says_that_it_is_saved(capfd):
+def test_once_training_has_ended_a_request_to_save_is_told_that_nothing_is_left(capfd):
     with signals.Interrupts() as interrupts:
         interrupts.end()
         os.kill(os.getpid(), signal.SIGUSR1)
         interrupts(9, "state", {})  # pyright: ignore[reportArgumentType]
         assert not interrupts.save_asked()
-    assert "last step is saved" in capfd.readouterr().err
+    assert capfd.readouterr().err == (
+        "SIGUSR1: training has ended, there is nothing left to save\n"
+    )
 
 
 @pytest.mark.parametrize("signum", [signal.SIGHUP, signal.SIGXCPU])
